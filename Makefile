@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check laws bench docs
+
+PYTHON ?= python3
+BIN := .venv/bin
+# One thread a process: the same sums in the same order on every machine.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+help:  ## List the verbs.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready  ## Make .venv with what the examples, tests and checks need.
+
+.venv/ready: pyproject.toml constraints.txt
+	@echo 'Installing into .venv; the first time takes a few minutes.'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## Train a small network on handwritten digits.
+	@$(BIN)/python examples/digits.py
+
+test: setup  ## Run the tests.
+	@$(PYTEST) --hypothesis-profile=fast
+
+check: setup  ## Run ruff, mypy, pyright and the rules of the architecture.
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	@$(PYTEST) tests/test_architecture.py
+
+laws: setup  ## Run the property tests with many more examples.
+	@$(PYTEST) -m hypothesis --hypothesis-profile=nightly --timeout=3600
+
+bench: setup  ## Measure what the loop costs.
+	@$(BIN)/python -m benchmarks
+
+docs: setup  ## Check that the links in README.md and docs/ lead somewhere.
+	@$(BIN)/python -m docs.check_links

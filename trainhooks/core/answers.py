@@ -1,0 +1,121 @@
+"""What a hook may answer, and how the answers of many hooks become one decision."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, final
+
+from attrs import frozen
+from torch import Tensor
+
+from .endings import Stopped
+
+
+@final
+@frozen
+class Stop:
+    """End the run at the next boundary."""
+
+    reason: str
+    """Why, for `Stopped.reason`."""
+
+
+@final
+@frozen
+class EndEpoch:
+    """End this epoch now, as if its data were used up; an open accumulation window is closed short."""
+
+    reason: str
+    """Why, for whoever reads the trace."""
+
+
+@final
+@frozen
+class Evaluate:
+    """Run an evaluation of the run at the next boundary."""
+
+    name: str
+    """The evaluation's name."""
+
+
+@final
+@frozen
+class Save:
+    """Save a checkpoint at the next boundary."""
+
+    tag: str = ""
+    """A word that the checkpoint carries; all tags asked for at one boundary stand on one checkpoint."""
+
+
+@final
+@frozen
+class Record:
+    """Values for whoever listens to `on_record`; device tensors are read once a burst, never here."""
+
+    values: Mapping[str, float | Tensor]
+    """By name; a tensor has one element."""
+
+
+@final
+@frozen
+class SkipBatch:
+    """Leave this batch out: no forward, no backward, no later event of its own."""
+
+    reason: str
+    """Why, for whoever reads the trace."""
+
+
+@final
+@frozen
+class SkipUpdate:
+    """Drop this window's gradients of this optimizer instead of stepping."""
+
+    reason: str
+    """Why, for whoever reads the trace."""
+
+
+Steer: TypeAlias = Stop | EndEpoch | Evaluate | Save | Record
+"""What most events take."""
+
+Answer: TypeAlias = Steer | SkipBatch | SkipUpdate
+"""Every kind of answer there is."""
+
+
+@final
+@frozen
+class Asked:
+    """An answer and the hook set that gave it."""
+
+    by: str
+    """The set's name."""
+    answer: Answer
+    """What it asked for."""
+
+
+@final
+@frozen
+class Decision:
+    """What a boundary does, from everything that was asked since the last one."""
+
+    stop: Stopped | None = None
+    """The first `Stop`, with everybody who asked for one."""
+    end_epoch: bool = False
+    """Whether the epoch ends here; `stop` goes before."""
+    evaluate: tuple[str, ...] = ()
+    """Names of the evaluations asked for, each once, in the order first asked."""
+    save: tuple[str, ...] | None = None
+    """The tags of one checkpoint, each once; None if nobody asked to save."""
+
+
+def decide(asked: Sequence[Asked]) -> Decision:
+    """Merge answers, given in the order in which they were asked, into one decision."""
+    stops = [(one.by, one.answer) for one in asked if isinstance(one.answer, Stop)]
+    saves = [one.answer.tag for one in asked if isinstance(one.answer, Save)]
+    return Decision(
+        stop=Stopped(stops[0][1].reason, _once([by for by, _ in stops])) if stops else None,
+        end_epoch=any(isinstance(one.answer, EndEpoch) for one in asked),
+        evaluate=_once([one.answer.name for one in asked if isinstance(one.answer, Evaluate)]),
+        save=tuple(tag for tag in _once(saves) if tag) if saves else None,
+    )
+
+
+def _once(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,171 @@
+"""The contexts of one batch and of the update that it belongs to."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, final
+
+import torch
+from attrs import evolve, field, frozen
+from torch import Tensor
+from typing_extensions import TypeVar
+
+from trainhooks.errors import HookDefinitionError
+
+from .progress import Progress
+from .randomness import generator_of
+from .run import Run
+
+B_co = TypeVar("B_co", covariant=True, default=Any)
+O_co = TypeVar("O_co", covariant=True, default=Any)
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class BatchBegin(Generic[B_co, O_co]):  # O_co is unused, see docs/typing.md
+    """A batch is on the device."""
+
+    run: Run
+    at: Progress
+    batch: B_co
+    """The batch, before any `transform_batch`."""
+    closes_window: bool
+    """Whether an update follows this batch."""
+    generator = generator_of
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class LossReady(Generic[B_co, O_co]):
+    """The loss is computed and attached to its graph."""
+
+    run: Run
+    at: Progress
+    batch: B_co
+    """The batch as the step saw it."""
+    output: O_co
+    """The step's output, attached."""
+    weight: float | Tensor
+    """Items that the loss is a mean of."""
+    optimizer_idx: int
+    """The objective's position, from 0."""
+    closes_window: bool
+    """Whether an update follows this batch."""
+    generator = generator_of
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class AfterBackward:
+    """A batch's backward is done; gradients are partial, of this process, perhaps scaled."""
+
+    run: Run
+    at: Progress
+    loss: Tensor
+    """The loss of this batch and objective, 0-d, detached."""
+    optimizer_idx: int
+    """The objective's position, from 0."""
+    closes_window: bool
+    """Whether an update follows this batch."""
+    generator = generator_of
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class GradientsReady:
+    """A window's gradients are final: unscaled, normalised, reduced over ranks; nothing has clipped them."""
+
+    run: Run
+    at: Progress
+    optimizer_idx: int
+    """The optimizer's position, from 0."""
+    parameters: tuple[Tensor, ...]
+    """The optimizer's parameters that have a gradient, in its own order."""
+    names: tuple[str, ...]
+    """Their names in the model, in the same order."""
+    gradients: tuple[Tensor, ...]
+    """Their gradients, in the same order."""
+    untouched: bool = True
+    """False for every transform but the first: what it is given is no longer `gradients`."""
+    _norms: list[Tensor] = field(factory=list[Tensor], repr=False)
+    generator = generator_of
+
+    @property
+    def grad_norm(self) -> Tensor:
+        """The 2-norm of all `gradients` together, 0-d, on the device; computed when first read, then kept.
+
+        Raises:
+            HookDefinitionError: if it is first read after a transform may have changed the gradients.
+        """
+        if not self._norms:
+            if not self.untouched:
+                raise HookDefinitionError(
+                    "ctx.grad_norm is the norm before any transform, and it was not read then; measure the value "
+                    "that you were given: torch.nn.utils.get_total_norm(gradients)."
+                )
+            self._norms.append(torch.nn.utils.get_total_norm(self.gradients))
+        return self._norms[0]
+
+    def after_a_transform(self) -> "GradientsReady":
+        """This context as the second and later transforms get it."""
+        return evolve(self, untouched=False, norms=self._norms)
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class OptimizerStepped:
+    """An optimizer had its turn; its gradients are still there."""
+
+    run: Run
+    at: Progress
+    optimizer_idx: int
+    """The optimizer's position, from 0."""
+    stepped: bool
+    """Whether it changed the parameters: False after `SkipUpdate`, an overflow, or a window without items."""
+    generator = generator_of
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class BatchEnd(Generic[B_co, O_co]):
+    """A batch is done. With several objectives, `loss`, `output` and `weight` are the last one's."""
+
+    run: Run
+    at: Progress
+    batch: B_co
+    """The batch as the step saw it, detached."""
+    output: O_co
+    """The step's output, detached; None where the step returned a bare loss."""
+    loss: Tensor
+    """The loss that was back-propagated, before any scaling: 0-d, detached."""
+    losses: Mapping[str, Tensor]
+    """The loss of each objective by its name, 0-d, detached."""
+    weight: float | Tensor
+    """Items that the loss is a mean of."""
+    updated: bool
+    """Whether this batch closed a window and an optimizer stepped."""
+    generator = generator_of
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class BatchPrediction(Generic[B_co, O_co]):
+    """A batch of an evaluation or a prediction has been through the model."""
+
+    run: Run
+    at: Progress
+    since: Progress
+    """When the window before this boundary began."""
+    name: str
+    """The evaluation's name; `"prediction"` in `predict`."""
+    index: int
+    """The batch's place in its data, from 0."""
+    batch: B_co
+    """The batch, on the device."""
+    y_pred: O_co
+    """What the model said: the step's `output`, or the first of what `predict_step` returned."""
+    y_test: object
+    """What is true: the step's `target`, or the second of what `predict_step` returned."""
+    metadata: object = None
+    """The third of what `predict_step` returned; None in evaluations."""
+    dataset_info: object = None
+    """As given to `predict`; None in evaluations."""
+    generator = generator_of

@@ -1,0 +1,52 @@
+"""What lives as long as a run: hook sets stay values, and are bound to a run when it starts."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, final
+
+from attrs import define, frozen
+
+Hook: TypeAlias = Callable[..., Any]
+"""Any hook, its types erased: what it takes and returns was checked where it was given."""
+
+
+@final
+@define(eq=False)
+class Scope:
+    """What one hook set has of one run; made fresh for every run."""
+
+    name: str
+    """The set's name."""
+    clock: Callable[[], float]
+    """Seconds since some fixed moment."""
+    state: object = None
+    """The set's state, if it keeps one."""
+    failures: int = 0
+    """How often a quarantined hook raised."""
+    missed: int = 0
+    """How many calls a quarantined set did not get."""
+
+
+class Bindable(Protocol):
+    """A frozen value that becomes a plain hook when a run starts."""
+
+    def bind(self, scope: Scope, /) -> Hook:
+        """The hook for one run."""
+        ...
+
+
+@final
+@frozen
+class PerRun:
+    """A hook that is made anew for each run."""
+
+    part: Bindable
+    """What makes it."""
+
+
+Entry: TypeAlias = Hook | PerRun
+"""What a hook set holds: a hook, or what becomes one when a run starts."""
+
+
+def bind(entry: Entry, scope: Scope) -> Hook:
+    """The plain hook behind `entry`, for one run."""
+    return entry.part.bind(scope) if isinstance(entry, PerRun) else entry

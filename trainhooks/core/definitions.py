@@ -1,0 +1,149 @@
+"""Checks of what a user hands over as a hook, and the words to name it by."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from trainhooks.errors import HookDefinitionError
+
+from .binding import Hook
+from .events import CONTEXTS, EVENTS, EventSpec, nearest
+
+_PREFIXES = ("on_", "transform_", "around_")
+_FORMS: Mapping[str, tuple[str, str]] = {
+    "on": ("(ctx)", "(ctx, state)"),
+    "transform": ("(ctx, value)", "(ctx, value, state)"),
+    "around": ("(ctx)", "(ctx, state)"),
+}
+
+
+def name_of(hook: object) -> str:
+    """The name of a hook that was given none: `__qualname__`, `lambda@file:line`, or the class of an object."""
+    if isinstance(hook, functools.partial):
+        return name_of(hook.func)
+    name: object = getattr(hook, "__qualname__", None)
+    if not isinstance(name, str):
+        return type(hook).__qualname__
+    if name.endswith("<lambda>"):
+        code = inspect.unwrap(hook).__code__ if inspect.isfunction(hook) else None
+        return f"lambda@{Path(code.co_filename).name}:{code.co_firstlineno}" if code else name
+    return name
+
+
+def definition_of(hook: object) -> str:
+    """A hook as its user wrote it: name, signature, file and line."""
+    inner = hook.func if isinstance(hook, functools.partial) else hook
+    function: object = getattr(inner, "__func__", inner)
+    if not inspect.isfunction(function):
+        function = getattr(type(inner), "__call__", inner)
+    try:
+        signature = str(inspect.signature(hook))  # type: ignore[arg-type]  # anything may be asked
+    except (TypeError, ValueError):
+        signature = "(...)"
+    code = getattr(function, "__code__", None)
+    place = f" at {Path(code.co_filename).name}:{code.co_firstlineno}" if code else ""
+    return f"`{name_of(hook)}{signature}`{place}"
+
+
+def check_hook(hook: object, spec: EventSpec, *, keeps_state: bool = False) -> Hook:
+    """Refuse what can never work as a hook of this event.
+
+    Raises:
+        HookDefinitionError: for something that cannot be called, a wrong arity, a coroutine or generator function,
+            or a first parameter annotated with the context of other events.
+    """
+    form = _FORMS[spec.kind][keeps_state]
+    if not callable(hook):
+        raise HookDefinitionError(f"{spec.name} wants a callable {form}, got {hook!r}.")
+    if isinstance(hook, type):
+        raise HookDefinitionError(f"{spec.name} got the class {hook.__qualname__}; give an instance, or a method.")
+    _check_arity(hook, spec, form)
+    _check_kind(hook, spec)
+    _check_annotation(hook, spec)
+    return hook
+
+
+def _check_arity(hook: Callable[..., object], spec: EventSpec, form: str) -> None:
+    signature = _signature(hook)
+    if signature is None:
+        return
+    try:
+        signature.bind(*[None] * (form.count(",") + 1))
+    except TypeError as error:
+        raise HookDefinitionError(
+            f"{spec.name} is called as {form}, but {definition_of(hook)} cannot be called so: {error}."
+        ) from None
+
+
+def _check_kind(hook: Callable[..., object], spec: EventSpec) -> None:
+    if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+        raise HookDefinitionError(f"{definition_of(hook)} is async and would never be awaited; write a plain function.")
+    if inspect.isgeneratorfunction(hook):
+        help_ = (
+            "decorate it with @contextlib.contextmanager"
+            if spec.kind == "around"
+            else "its body would never run; return the answers as a list"
+        )
+        raise HookDefinitionError(f"{definition_of(hook)} is a generator function on {spec.name}: {help_}.")
+
+
+def _check_annotation(hook: Callable[..., object], spec: EventSpec) -> None:
+    signature = _signature(hook)
+    first = next(iter(signature.parameters.values()), None) if signature is not None else None
+    if first is None:
+        return
+    named = {one for one in _classes(first.annotation) if one in CONTEXTS}
+    if named and spec.context not in named:
+        fits = [event.name for event in EVENTS.values() if event.context in named]
+        raise HookDefinitionError(
+            f"{spec.name} hands out {spec.context.__name__}, but {definition_of(hook)} asks for "
+            f"{' | '.join(sorted(one.__name__ for one in named))}, which is the context of {', '.join(fits)}."
+        )
+
+
+def _signature(hook: Callable[..., object]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(hook, eval_str=True)
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        pass  # an annotation that only a type checker can read
+    except ValueError:
+        return None  # a builtin without a signature
+    try:
+        return inspect.signature(hook)
+    except (TypeError, ValueError):
+        return None
+
+
+def _classes(annotation: Any) -> Iterator[type]:
+    origin = get_origin(annotation) or annotation
+    if isinstance(origin, type) and origin in CONTEXTS:
+        yield origin
+        return
+    for member in get_args(annotation):
+        yield from _classes(member)
+
+
+def hooks_of_object(holder: object) -> dict[str, Hook]:
+    """The methods of a hook object, by event.
+
+    Raises:
+        HookDefinitionError: if a method's name is nearly that of an event, or none is.
+    """
+    found: dict[str, Hook] = {}
+    for name in dir(holder):
+        if name in EVENTS:
+            if callable(method := getattr(holder, name)):
+                found[name] = method
+        elif name.startswith(_PREFIXES) and callable(inspect.getattr_static(holder, name, None)):
+            raise HookDefinitionError(
+                f"{type(holder).__qualname__}.{name} is no event and would never be called; the nearest event is "
+                f"{nearest(name)}. Rename the method, or give it a leading underscore."
+            )
+    if not found:
+        raise HookDefinitionError(
+            f"{holder!r} is no hook: a HookSet, a dict such as {{'on_batch_end': f}}, an object with methods named "
+            f"like events, or a sequence of these. The events: {', '.join(EVENTS)}."
+        )
+    return {event: found[event] for event in EVENTS if event in found}

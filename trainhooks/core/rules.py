@@ -1,0 +1,220 @@
+"""The rules that triggers are made of: small frozen records, bound to a clock when a run starts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, final
+
+from attrs import frozen
+
+from .events import Span
+from .progress import Unit
+
+Condition: TypeAlias = Callable[[Any], bool]
+"""Whether something is due in the stretch that a context covers."""
+Horizon: TypeAlias = Mapping[Unit, int | None]
+"""The totals of a run by unit; None where they are not known."""
+
+
+class Rule(Protocol):
+    """What a trigger is made of; every rule is a frozen record."""
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        """Units in which it has points, and which must advance for it to fire."""
+        ...
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        """The condition, for one run and one event."""
+        ...
+
+    def never(self, horizon: Horizon, /) -> bool:
+        """Whether it cannot fire in a run whose totals are `horizon` (None: not known)."""
+        ...
+
+
+@final
+@frozen
+class Every:
+    n: int
+    unit: Unit
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return frozenset({self.unit})
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        n, unit = self.n, self.unit
+
+        def due(ctx: Any) -> bool:
+            before, after = span(ctx, unit)
+            return before // n != after // n
+
+        return due
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return _beyond(self.n, horizon[self.unit])
+
+    def __str__(self) -> str:
+        return f"every({self.n}, {self.unit!r})"
+
+
+@final
+@frozen
+class AtPoints:
+    counts: tuple[int, ...]
+    unit: Unit
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return frozenset({self.unit})
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        def due(ctx: Any) -> bool:
+            before, after = span(ctx, self.unit)
+            return any(before < point <= after for point in self.counts)
+
+        return due
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return _beyond(self.counts[0], horizon[self.unit])
+
+    def __str__(self) -> str:
+        return f"at_points({list(self.counts)}, {self.unit!r})"
+
+
+@final
+@frozen
+class Since:
+    n: int
+    unit: Unit
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return frozenset()
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        return lambda ctx: span(ctx, self.unit)[1] >= self.n
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return _beyond(self.n, horizon[self.unit])
+
+    def __str__(self) -> str:
+        return f"since({self.n}, {self.unit!r})"
+
+
+@final
+@frozen
+class Until:
+    n: int
+    unit: Unit
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return frozenset()
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        return lambda ctx: span(ctx, self.unit)[1] <= self.n
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"until({self.n}, {self.unit!r})"
+
+
+@final
+@frozen
+class EverySeconds:
+    seconds: float
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return frozenset()
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        last = clock()
+
+        def due(ctx: Any) -> bool:
+            nonlocal last
+            now = clock()
+            if now - last < self.seconds:
+                return False
+            last = now
+            return True
+
+        return due
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"every_seconds({self.seconds:g})"
+
+
+@final
+@frozen
+class Both:
+    left: Rule
+    right: Rule
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return self.left.points | self.right.points
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        left, right = self.left.bind(span, clock), self.right.bind(span, clock)
+        return lambda ctx: left(ctx) and right(ctx)
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return self.left.never(horizon) or self.right.never(horizon)
+
+    def __str__(self) -> str:
+        return f"{_inner(self.left)} & {_inner(self.right)}"
+
+
+@final
+@frozen
+class Either:
+    left: Rule
+    right: Rule
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return self.left.points | self.right.points
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        left, right = self.left.bind(span, clock), self.right.bind(span, clock)
+        return lambda ctx: left(ctx) or right(ctx)
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return self.left.never(horizon) and self.right.never(horizon)
+
+    def __str__(self) -> str:
+        return f"{_inner(self.left)} | {_inner(self.right)}"
+
+
+@final
+@frozen
+class Not:
+    rule: Rule
+
+    @property
+    def points(self) -> frozenset[Unit]:
+        return self.rule.points
+
+    def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
+        rule = self.rule.bind(span, clock)
+        return lambda ctx: not rule(ctx)
+
+    def never(self, horizon: Horizon, /) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"~{_inner(self.rule)}"
+
+
+def _inner(rule: Rule) -> str:
+    return f"({rule})" if isinstance(rule, Both | Either) else str(rule)
+
+
+def _beyond(point: int, total: int | None) -> bool:
+    return total is not None and point > total

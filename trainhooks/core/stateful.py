@@ -1,0 +1,154 @@
+"""Hook sets that keep a state: it lives in the run, under the set's name, and is threaded through the hooks."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, cast, final
+
+from attrs import frozen
+from typing_extensions import TypeVar, Unpack
+
+from trainhooks.errors import HookDefinitionError
+
+from .binding import Hook, PerRun, Scope
+from .contexts import TrainBegin
+from .definitions import check_hook, definition_of
+from .events import Kind
+from .hookset import HookSet, changed, spec_of
+from .slots import Slots, StatefulSlots
+
+B = TypeVar("B", default=Any)
+O = TypeVar("O", default=Any)
+S = TypeVar("S")
+
+_NONE: frozenset[str] = frozenset()
+_EARLIER_THAN_TRAIN_BEGIN = ("on_train_loop_registration", "on_multiprocess_start")
+
+
+def stateful(
+    name: str,
+    init: Callable[[], S] | Callable[[TrainBegin], S],
+    *,
+    order: int = 0,
+    before: frozenset[str] = _NONE,
+    after: frozenset[str] = _NONE,
+    reads: frozenset[str] = _NONE,
+    provides: frozenset[str] = _NONE,
+    writes: frozenset[str] = _NONE,
+    ranks: frozenset[int] | None = None,
+    may_skip: bool = False,
+    collective: bool = False,
+    **slots: Unpack[StatefulSlots[S, B, O]],
+) -> HookSet[B, O]:
+    """A hook set whose hooks share a state of type `S`.
+
+    `on_*` hooks are `(ctx, state) -> (state, answer)`, transforms `(ctx, value, state) -> (state, value)`, and
+    `around_*` hooks `(ctx, state) -> context manager`.
+
+    Args:
+        name: Names the set and its state; unique among the stateful sets of a run.
+        init: Makes the first state, once per run: takes nothing, or the `TrainBegin`; then the set can have no
+            hooks on earlier events. A frozen record of plain data and tensors, or an object with
+            `state_dict`/`load_state_dict`.
+        order: See `HookSet`, as for all the other keys.
+        before: Sets that this one precedes.
+        after: Sets that this one follows.
+        reads: Values that it looks at.
+        provides: Values that it records.
+        writes: What it changes in place.
+        ranks: Global ranks on which it is called.
+        may_skip: Whether over ranks its skips are taken.
+        collective: Whether it runs collectives itself.
+        **slots: One hook per event.
+
+    Raises:
+        HookDefinitionError: as for `HookSet`, and for an `init` that fits neither form.
+
+    Example:
+        >>> counter = stateful("counter", lambda: 0, on_batch_end=lambda ctx, seen: (seen + 1, None))
+        >>> counter.name
+        'counter'
+    """
+    takes_begin = _takes_begin(init)
+    if takes_begin and (early := [event for event in _EARLIER_THAN_TRAIN_BEGIN if event in slots]):
+        raise HookDefinitionError(
+            f"The init of {name!r} takes the TrainBegin, so its state is not there yet at {early[0]}; make it of nothing."
+        )
+    threaded = {event: PerRun(_threaded(event, hook)) for event, hook in slots.items()}
+    keeper: HookSet[B, O] = HookSet(
+        name=name, order=order, before=before, after=after, reads=reads, provides=provides, writes=writes, ranks=ranks,
+        may_skip=may_skip, collective=collective, **cast("Slots[B, O]", threaded),
+    )  # fmt: skip
+    return changed(keeper, init=init if takes_begin else _Plain(init))
+
+
+@final
+@frozen
+class _Plain:
+    """An init that takes nothing, as one that takes the `TrainBegin`."""
+
+    make: Callable[..., object]
+
+    def __call__(self, begin: TrainBegin) -> object:
+        return self.make()
+
+
+def needs_begin(hook_set: HookSet) -> bool:
+    """Whether the state of `hook_set` can only be made once the `TrainBegin` is there."""
+    return hook_set.init is not None and not isinstance(hook_set.init, _Plain)
+
+
+def _takes_begin(init: object) -> bool:
+    if not callable(init):
+        raise HookDefinitionError(f"init makes the first state: a function of nothing or of the TrainBegin, got {init!r}.")
+    try:
+        signature = inspect.signature(init)
+    except (TypeError, ValueError):
+        return False
+    for arguments in ((), (None,)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return bool(arguments)
+    raise HookDefinitionError(f"init takes nothing or the TrainBegin, but {definition_of(init)} takes neither.")
+
+
+def _threaded(event: str, hook: object) -> "_Threaded":
+    spec = spec_of(event)
+    return _Threaded(event, spec.kind, check_hook(hook, spec, keeps_state=True))
+
+
+@final
+@frozen
+class _Threaded:
+    """A hook with a state, which `bind` ties to the state of one run."""
+
+    event: str
+    kind: Kind
+    hook: Hook
+
+    def bind(self, scope: Scope, /) -> Hook:
+        hook = self.hook
+        if self.kind == "around":
+            return lambda ctx: hook(ctx, scope.state)
+        if self.kind == "on":
+
+            def hear(ctx: object) -> object:
+                scope.state, answer = self.pair(hook(ctx, scope.state), "answer")
+                return answer
+
+            return hear
+
+        def replace(ctx: object, value: object) -> object:
+            scope.state, value = self.pair(hook(ctx, value, scope.state), "value")
+            return value
+
+        return replace
+
+    def pair(self, returned: object, second: str) -> tuple[object, object]:
+        if type(returned) is not tuple or len(returned) != 2:
+            raise HookDefinitionError(
+                f"A stateful hook on {self.event} returns (state, {second}), but {definition_of(self.hook)} "
+                f"returned {returned!r}."
+            )
+        return returned

@@ -1,0 +1,86 @@
+"""Triggers: at which points of a run's progress something is due. They are values, with `&`, `|` and `~`.
+
+Every event covers a stretch of progress (a batch event its batch, an epoch event its epoch). A trigger fires when one
+of its points lies in (before, after] of it: once per point, without state, and the same after a resume.
+"""
+
+from collections.abc import Iterable
+from typing import final, get_args
+
+from attrs import frozen
+
+from trainhooks.errors import HookDefinitionError
+
+from .progress import Unit
+from .rules import AtPoints, Both, Either, Every, EverySeconds, Not, Rule, Since, Until
+
+
+@final
+@frozen(repr=False)
+class Trigger:
+    """When something is due; made by `every`, `at_points`, `since`, `until` and `every_seconds`."""
+
+    rule: Rule
+    """What it is made of."""
+
+    def __and__(self, other: "Trigger") -> "Trigger":
+        return Trigger(Both(self.rule, other.rule))
+
+    def __or__(self, other: "Trigger") -> "Trigger":
+        return Trigger(Either(self.rule, other.rule))
+
+    def __invert__(self) -> "Trigger":
+        return Trigger(Not(self.rule))
+
+    def __repr__(self) -> str:
+        return str(self.rule)
+
+
+def every(n: int, unit: Unit) -> Trigger:
+    """Due at n, 2n, 3n, ... finished `unit`.
+
+    Example:
+        >>> every(100, "updates") & since(1_000, "updates")
+        every(100, 'updates') & since(1000, 'updates')
+    """
+    return Trigger(Every(_count("every", n, 1), _unit(unit)))
+
+
+def at_points(points: Iterable[int], unit: Unit) -> Trigger:
+    """Due at these counts of finished `unit`, each at least 1."""
+    counts = frozenset(_count("at_points", point, 1) for point in points)
+    if not counts:
+        raise HookDefinitionError("at_points needs at least one point.")
+    return Trigger(AtPoints(tuple(sorted(counts)), _unit(unit)))
+
+
+def since(n: int, unit: Unit) -> Trigger:
+    """Holds from the `n`th finished `unit` on, that one included."""
+    return Trigger(Since(_count("since", n, 0), _unit(unit)))
+
+
+def until(n: int, unit: Unit) -> Trigger:
+    """Holds up to the `n`th finished `unit`, that one included."""
+    return Trigger(Until(_count("until", n, 0), _unit(unit)))
+
+
+def every_seconds(s: float) -> Trigger:
+    """Due at the first event that is `s` seconds or more after the last time, or after the run's start.
+
+    The one trigger that keeps a state and is not the same after a resume; over ranks, rank 0 decides.
+    """
+    if not 0.0 < s < float("inf"):
+        raise HookDefinitionError(f"every_seconds takes a positive number of seconds, got {s!r}.")
+    return Trigger(EverySeconds(float(s)))
+
+
+def _count(word: str, n: object, least: int) -> int:
+    if not isinstance(n, int) or isinstance(n, bool) or n < least:
+        raise HookDefinitionError(f"{word} takes whole numbers from {least} on, got {n!r}.")
+    return n
+
+
+def _unit(unit: Unit) -> Unit:
+    if unit not in get_args(Unit):
+        raise HookDefinitionError(f"A trigger counts in {', '.join(map(repr, get_args(Unit)))}, got {unit!r}.")
+    return unit

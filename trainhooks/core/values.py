@@ -1,0 +1,36 @@
+"""Recorded values, as hooks see them."""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias, final
+
+from attrs import frozen
+
+Metrics: TypeAlias = Mapping[str, float]
+"""Values by name."""
+
+
+@final
+@frozen(eq=False)
+class Values(Metrics):
+    """A mapping from names to the newest values, which also knows how new they are."""
+
+    newest: Metrics
+    """The values."""
+    times: Mapping[str, int]
+    """How often each name was recorded in the run so far."""
+
+    def __getitem__(self, name: str) -> float:
+        return self.newest[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.newest)
+
+    def __len__(self) -> int:
+        return len(self.newest)
+
+    def __repr__(self) -> str:
+        return repr(dict(self.newest))
+
+    def recorded(self, name: str) -> int:
+        """How often `name` was recorded in the run, this value included: a value is new if this has grown."""
+        return self.times.get(name, 1 if name in self.newest else 0)

@@ -1,0 +1,45 @@
+"""A boundary: the end of an update, where everything that hooks asked for takes effect."""
+
+from trainhooks.core import EpochEnd, Recorded
+
+from .evaluation import evaluate
+from .heard import Heard
+from .live import Live
+from .records import LOOP
+
+
+def at_boundary(live: Live, heard: Heard) -> None:
+    """Between two windows: evaluations that are due, records, and the decision whether to go on."""
+    if live.evaluations:
+        for evaluation in live.due():
+            evaluate(live, heard, evaluation)
+    if heard.on_record is not None:
+        if live.records.ripe():
+            deliver(live, heard)
+    live.settle()
+
+
+def at_epoch_end(live: Live, heard: Heard) -> None:
+    """The boundary that ends an epoch, or nothing if the epoch was cut short."""
+    if not live.complete_epoch():
+        return
+    for evaluation in live.due():
+        evaluate(live, heard, evaluation)
+    if heard.on_epoch_end is not None:
+        metrics = live.records.values(live.records.of_epoch(LOOP))
+        live.ask(heard.on_epoch_end(EpochEnd(run=live.run, at=live.at, since=live.epoch_began, metrics=metrics)))
+        for evaluation in live.due():
+            evaluate(live, heard, evaluation)
+    live.add_history_row()
+    if heard.on_record is not None:
+        deliver(live, heard)
+    live.settle()
+
+
+def deliver(live: Live, heard: Heard) -> None:
+    """Hand every waiting record to who hears them; the device is read once."""
+    if heard.on_record is not None:
+        for one in live.records.drain():
+            heard.on_record(
+                Recorded(run=live.run, at=one.at, since=one.since, by=one.by, values=one.numbers())
+            )

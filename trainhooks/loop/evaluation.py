@@ -1,0 +1,86 @@
+"""An evaluation and a prediction: the model is looked at, and nothing about its training changes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from torch import nn
+
+from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, name_of
+from trainhooks.errors import HookDefinitionError
+
+from .heard import Heard
+from .live import DueEvaluation, Live
+from .records import LOOP
+from .steps import forward
+from .streams import PrivateStreams, looking_only
+from .tally import Tally
+
+END = object()
+
+
+def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str, float]:
+    """Run an evaluation: every item has weight one; modes and random streams are what they were."""
+    run, at, since, name = live.run, live.at, live.since, evaluation.name
+    with looking_only(run.model, run.device):
+        begin = EvaluationBegin(run=run, at=at, since=since, name=name)
+        with heard.around_evaluation(begin) if heard.around_evaluation is not None else nullcontext():
+            if heard.on_evaluation_begin is not None:
+                heard.on_evaluation_begin(begin)
+            tally = Tally(evaluation)
+            for index, batch in enumerate(evaluation.data):
+                batch = live.transfer(batch, run.device)
+                output = forward(evaluation.step, run.model, batch)
+                tally.add(output)
+                if heard.on_after_batch_prediction is not None:
+                    heard.on_after_batch_prediction(BatchPrediction(
+                        run=run, at=at, since=since, name=name, index=index, batch=batch, y_pred=output.output,
+                        y_test=output.target,
+                    ))  # fmt: skip
+            metrics: Mapping[str, float] = tally.read()
+            if heard.transform_metrics is not None:
+                metrics = heard.transform_metrics(EvaluationEnd(
+                    run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
+                ), metrics)  # fmt: skip
+            live.records.add(LOOP, metrics, at, since)
+            if heard.on_evaluation_end is not None:
+                live.ask(heard.on_evaluation_end(EvaluationEnd(
+                    run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
+                )))  # fmt: skip
+    return metrics
+
+
+def predict(
+    live: Live, heard: Heard, step: Callable[[nn.Module, Any], tuple[Any, Any, Any]], dataset_info: object
+) -> Iterator[BatchPrediction]:
+    """Predict batch by batch; between two batches the model and the random streams are as the caller left them."""
+    run, at = live.run, live.at
+    streams = PrivateStreams(run.model, run.device)
+    with streams:
+        batches = iter(live.data)
+    index = 0
+    while True:
+        with streams:
+            batch = next(batches, END)
+            if batch is END:
+                return
+            batch = live.transfer(batch, run.device)
+            y_pred, y_test, metadata = three(step, step(run.model, batch))
+            prediction = BatchPrediction(
+                run=run, at=at, since=at, name="prediction", index=index, batch=batch, y_pred=y_pred, y_test=y_test,
+                metadata=metadata, dataset_info=dataset_info,
+            )  # fmt: skip
+            if heard.on_after_batch_prediction is not None:
+                heard.on_after_batch_prediction(prediction)
+        yield prediction
+        index += 1
+
+
+def three(step: object, returned: object) -> tuple[Any, Any, Any]:
+    """What a predict step returned, if it has the form."""
+    if not isinstance(returned, tuple) or len(returned) != 3:
+        raise HookDefinitionError(
+            f"A predict step returns (y_pred, y_test, metadata), but {name_of(step)!r} returned {returned!r}; write "
+            "None for what there is not."
+        )
+    return returned

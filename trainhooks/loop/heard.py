@@ -1,0 +1,218 @@
+"""`Heard`: what a run hears, one callable per event. The one place where the types of hooks are erased."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias, TypeVar, cast, final
+
+from attrs import evolve, frozen
+from torch import Tensor
+
+from trainhooks.core import (
+    EVENTS,
+    AfterBackward,
+    Asked,
+    BatchBegin,
+    BatchEnd,
+    BatchPrediction,
+    CheckpointSaved,
+    EpochBegin,
+    EpochEnd,
+    EvaluationBegin,
+    EvaluationEnd,
+    EventSpec,
+    Gradients,
+    GradientsReady,
+    Hook,
+    HookSet,
+    LossReady,
+    Metrics,
+    OptimizerStepped,
+    ProcessStart,
+    Progress,
+    Record,
+    Recorded,
+    Registration,
+    TrainBegin,
+    TrainEnd,
+)
+from trainhooks.errors import HookDefinitionError
+
+from .around import Around, Bound, locate
+from .records import Records
+
+C = TypeVar("C")
+V = TypeVar("V")
+Hears: TypeAlias = Callable[[C], Sequence[Asked]]
+Wraps: TypeAlias = Callable[[C], AbstractContextManager[object]]
+
+
+@final
+@frozen(eq=False)
+class Heard:
+    """One callable per event that somebody hears; None for the others."""
+
+    on_train_loop_registration: Hears[Registration] | None = None
+    on_multiprocess_start: Hears[ProcessStart] | None = None
+    around_train: Wraps[TrainBegin] | None = None
+    on_train_begin: Hears[TrainBegin] | None = None
+    around_epoch: Wraps[EpochBegin] | None = None
+    on_epoch_begin: Hears[EpochBegin] | None = None
+    on_batch_begin: Hears[BatchBegin] | None = None
+    transform_batch: Callable[[BatchBegin, Any], Any] | None = None
+    transform_loss: Callable[[LossReady, Tensor], Tensor] | None = None
+    on_after_backward: Hears[AfterBackward] | None = None
+    on_after_gradient_update: Hears[GradientsReady] | None = None
+    transform_gradients: Callable[[GradientsReady, Gradients], Gradients] | None = None
+    on_after_optimizer_step: Hears[OptimizerStepped] | None = None
+    on_batch_end: Hears[BatchEnd] | None = None
+    around_evaluation: Wraps[EvaluationBegin] | None = None
+    on_evaluation_begin: Hears[EvaluationBegin] | None = None
+    on_after_batch_prediction: Hears[BatchPrediction] | None = None
+    transform_metrics: Callable[[EvaluationEnd, Metrics], Metrics] | None = None
+    on_evaluation_end: Hears[EvaluationEnd] | None = None
+    on_epoch_end: Hears[EpochEnd] | None = None
+    on_record: Hears[Recorded] | None = None
+    on_checkpoint_saved: Hears[CheckpointSaved] | None = None
+    on_train_end: Callable[[TrainEnd], Sequence[BaseException]] | None = None
+
+    def events(self) -> frozenset[str]:
+        """The events that somebody hears."""
+        return frozenset(event for event in EVENTS if getattr(self, event) is not None)
+
+
+def hear(hooks: Mapping[str, Sequence[Bound]], records: Records) -> Heard:
+    """What is heard, given the bound hooks of each event in their order."""
+    heard = {event: _one_callable(EVENTS[event], tuple(bound), records) for event, bound in hooks.items() if bound}
+    return Heard(**cast("dict[str, Any]", heard))
+
+
+def _one_callable(spec: EventSpec, bound: tuple[Bound, ...], records: Records) -> Hook:
+    event = _Event(spec, bound, records)
+    if spec.kind == "around":
+        return lambda ctx: Around(spec, bound, ctx)
+    if spec.kind == "transform":
+        return event.fold
+    if spec.name == "on_train_end":
+        return event.call_each
+    if spec.name in ("on_epoch_end", "on_evaluation_end") and any(one.owner.reads for one in bound):
+        return event.call_with_views
+    return event.call_all()
+
+
+@final
+@frozen(eq=False)
+class _Event:
+    spec: EventSpec
+    bound: tuple[Bound, ...]
+    records: Records
+
+    def call_all(self) -> Hears[Any]:
+        """Call every hook; their answers, in order."""
+        pairs = tuple((one, one.call) for one in self.bound)
+        spec = self.spec
+
+        def call_all(ctx: Any) -> Sequence[Asked]:
+            asked: Sequence[Asked] = ()
+            one = pairs[0][0]
+            try:
+                for one, hook in pairs:
+                    answer = hook(ctx)
+                    if answer is not None:
+                        asked = (*asked, *self.answers(one.owner, answer, ctx))
+            except BaseException as error:
+                locate(error, one, spec, ctx)
+                raise
+            return asked
+
+        return call_all
+
+    def call_with_views(self, ctx: Any) -> Sequence[Asked]:
+        """Call every hook with the metrics that it may see: what was recorded just now is already there."""
+        asked: list[Asked] = []
+        for one in self.bound:
+            try:
+                answer = one.call(evolve(ctx, metrics=self.records.view(ctx, one.owner)))
+                if answer is not None:
+                    asked += self.answers(one.owner, answer, ctx)
+            except BaseException as error:
+                locate(error, one, self.spec, ctx)
+                raise
+        return asked
+
+    def call_each(self, ctx: TrainEnd) -> Sequence[BaseException]:
+        """Call every hook, whatever the others raise; what they raised."""
+        raised: list[BaseException] = []
+        for one in self.bound:
+            try:
+                answer = one.call(ctx)
+                if answer is not None:
+                    self.answers(one.owner, answer, ctx)
+            except BaseException as error:
+                locate(error, one, self.spec, ctx)
+                raised.append(error)
+        return raised
+
+    def fold(self, ctx: Any, value: Any) -> Any:
+        """Pass the value through every transform."""
+        for one in self.bound:
+            try:
+                value = self.replaced(one, one.call(ctx, value), value)
+            except BaseException as error:
+                locate(error, one, self.spec, ctx)
+                raise
+            if isinstance(ctx, GradientsReady) and ctx.untouched and len(self.bound) > 1:
+                ctx = ctx.after_a_transform()
+        return value
+
+    def replaced(self, one: Bound, new: object, old: object) -> object:
+        """What a transform returned, if it can stand for what it was given."""
+        wanted = _WANTED.get(self.spec.name)
+        if new is None or (wanted is not None and not isinstance(new, wanted[0])):
+            raise HookDefinitionError(
+                f"{self.spec.name} returns {wanted[1] if wanted else 'the batch'}, changed or as it was, but "
+                f"{one.owner.name!r} returned {new!r}. Did it forget to return the value?"
+            )
+        if isinstance(old, Sequence) and isinstance(new, Sequence) and self.spec.name == "transform_gradients":
+            shapes = [tuple(one.shape) for one in old]
+            if [tuple(one.shape) for one in new] != shapes:
+                raise HookDefinitionError(
+                    f"transform_gradients returns one gradient for each of the {len(shapes)} parameters, of its shape, "
+                    f"but {one.owner.name!r} returned {len(new)} tensors of shapes {[tuple(g.shape) for g in new]}."
+                )
+        return new
+
+    def answers(self, owner: HookSet, answer: object, ctx: Any) -> list[Asked]:
+        """What a hook asks for, checked; its records are taken in at once."""
+        asked: list[Asked] = []
+        for one in cast("Sequence[object]", answer) if isinstance(answer, list | tuple) else (answer,):
+            if not isinstance(one, self.spec.answers):
+                kinds = " | ".join(kind.__name__ for kind in self.spec.answers) or "nothing"
+                raise HookDefinitionError(
+                    f"{owner.name!r} answered {one!r} to {self.spec.name}, which takes {kinds}. Return one of these, "
+                    "a list of them, or None."
+                )
+            if isinstance(one, Record):
+                self.records.take(owner.name, one, ctx, began(ctx, self.spec))
+            else:
+                asked.append(Asked(owner.name, one))
+        return asked
+
+
+_WANTED: Mapping[str, tuple[type, str]] = {
+    "transform_loss": (Tensor, "the loss, a 0-d tensor"),
+    "transform_gradients": (Sequence, "the gradients, a sequence of tensors"),
+    "transform_metrics": (Mapping, "the metrics, a mapping of numbers by name"),
+}
+
+
+def began(ctx: Any, spec: EventSpec) -> Progress:
+    """When the stretch of progress began that an event covers."""
+    if isinstance(ctx, EpochBegin) or not spec.advances:
+        at: Progress = ctx.at
+        return at
+    return evolve(
+        ctx.at,
+        updates=spec.span(ctx, "updates")[0],
+        batches=spec.span(ctx, "batches")[0],
+        epochs=spec.span(ctx, "epochs")[0],
+    )

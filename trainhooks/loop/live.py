@@ -1,0 +1,273 @@
+"""`Live`: the counters, decisions and values of one run while it runs. Hooks never see it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+from attrs import define, field, frozen
+
+from trainhooks.core import (
+    Asked,
+    Completed,
+    Condition,
+    End,
+    EndEpoch,
+    Evaluate,
+    Interrupted,
+    Progress,
+    Run,
+    Save,
+    SkipBatch,
+    SkipUpdate,
+    Step,
+    TrainBegin,
+    decide,
+)
+from trainhooks.errors import MissingValueError, RunDefinitionError
+
+from .counts import Counts
+from .interrupts import Interrupts
+from .records import LOOP, Records
+from .steps import Worker
+from .transfer import Transfer, move
+
+
+@final
+@frozen(eq=False)
+class DueEvaluation:
+    """An evaluation of a run."""
+
+    name: str
+    data: Iterable[Any]
+    step: Step[Any, Any]
+    metrics: Mapping[str, Any]
+    due: Condition
+    """Its trigger, bound to the run; takes the `Live`."""
+
+
+@final
+@define(eq=False)
+class Live:
+    """One run while it runs."""
+
+    run: Run
+    data: Iterable[Any] = ()
+    evaluations: Sequence[DueEvaluation] = ()
+    prepare: Callable[["Live"], None] = lambda live: None
+    """Puts the model on its device and makes `workers` and the final `run`."""
+    make_states: Callable[[TrainBegin], None] = lambda begin: None
+    """Makes the states that wait for the `TrainBegin`."""
+    transfer: Transfer = move
+    records: Records = field(factory=Records)
+    interrupts: Interrupts = field(factory=Interrupts)
+    workers: Sequence[Worker] = ()
+    resumed: bool = False
+
+    counts: Counts = field(factory=Counts)
+    """The counters, now."""
+    boundary: Counts = field(factory=Counts)
+    """The counters at the last boundary."""
+    epoch_began: Progress = field(factory=Progress)
+    updates_before: int = 0
+    """Updates when this batch began."""
+    length: int | None = None
+    """Batches of this epoch, if its data knows."""
+
+    open: int = 0
+    """Batches in the open window."""
+    last: bool = False
+    """Whether this is the data's last batch, as far as is known."""
+    closes: bool = False
+    """Whether an update follows this batch."""
+    updated: bool = False
+    """Whether an optimizer stepped for this batch."""
+    exhausted: bool = False
+    """Whether the data had no more batches."""
+    ends_epoch: bool = False
+    """Whether somebody asked to end the epoch."""
+    leaving: bool = False
+    """Whether the run ends here."""
+    end: End | None = None
+    """How the run ended, once it has."""
+
+    asked: list[Asked] = field(factory=list[Asked])
+    evaluated: set[str] = field(factory=set[str])
+    """Evaluations that have seen the model as it is."""
+    history: list[dict[str, float]] = field(factory=list[dict[str, float]])
+    _at: Progress | None = None
+
+    @property
+    def at(self) -> Progress:
+        """How far the run is."""
+        if self._at is None:
+            self._at = self.counts.progress()
+        return self._at
+
+    @property
+    def at_start(self) -> Progress:
+        """How far the run was when this batch began."""
+        if not self.updated:
+            return self.at
+        return self.counts.progress(updates=self.updates_before)
+
+    @property
+    def since(self) -> Progress:
+        """How far the run was at the last boundary."""
+        return self.boundary.progress()
+
+    def wants_epoch(self) -> bool:
+        """Whether another epoch begins."""
+        total = self.run.epochs
+        return not self.leaving and not self.is_full() and (total is None or self.counts.epochs < total)
+
+    def is_full(self) -> bool:
+        """Whether the run has made all its updates."""
+        total = self.run.max_updates
+        return total is not None and self.counts.updates >= total
+
+    def begin_epoch(self) -> None:
+        """Open an epoch."""
+        self.counts.epoch, self.counts.batch = self.counts.epochs, 0
+        self._at = None
+        self.epoch_began = self.at
+        self.length = length_of(self.data)
+        self.exhausted = self.ends_epoch = self.last = False
+        self.records.this_epoch.clear()
+        for worker in self.workers:
+            worker.begin_epoch()
+
+    def feed(self) -> Iterator[Any]:
+        """This epoch's batches, on the device; ends when the data or the run does, or somebody ends the epoch."""
+        if self.leaving or self.ends_epoch:
+            return
+        counts, accumulate, device, transfer = self.counts, self.run.accumulate, self.run.device, self.transfer
+        ahead = accumulate > 1 and self.length is None
+        index = -1
+        for index, batch in enumerate(self._one_ahead() if ahead else self.data):
+            counts.batch = index
+            if not ahead:
+                self.last = index + 1 == self.length
+            self.closes = self.last or self.open + 1 >= accumulate
+            self.updated = False
+            self.updates_before = counts.updates
+            self._at = None
+            if self.evaluated:
+                self.evaluated.clear()
+            yield transfer(batch, device)
+            if self.leaving or self.ends_epoch or (self.last and self.is_full()):
+                return
+        self.exhausted = True
+        if index < 0:
+            self._refuse_empty_data()
+
+    def _one_ahead(self) -> Iterator[Any]:
+        """The data, one batch late, so that its last batch is known as such."""
+        batches = iter(self.data)
+        self.last = False
+        for batch in batches:
+            break
+        else:
+            return
+        for following in batches:
+            yield batch
+            batch = following
+        self.last = True
+        yield batch
+
+    def _refuse_empty_data(self) -> None:
+        if self.counts.epoch == 0:
+            raise RunDefinitionError("The data gave no batch; train needs at least one in each epoch.")
+        raise RunDefinitionError(
+            f"The data gave no batch in epoch {self.counts.epoch}: it is one-shot (a generator or an iterator) and was "
+            "used up. Give something that can be iterated again, such as a list or a DataLoader, or epochs=1."
+        )
+
+    def count_update(self) -> None:
+        """Count this window's update, once however many optimizers step."""
+        if not self.updated:
+            self.updated = True
+            self.counts.updates += 1
+            self._at = None
+
+    def count_batch(self) -> None:
+        """Count this batch as done."""
+        self.counts.batches += 1
+        self.open = 0 if self.closes else self.open + 1
+        self._at = None
+
+    def complete_epoch(self) -> bool:
+        """Count the epoch and record its means, unless it was cut short."""
+        if not (self.exhausted or self.ends_epoch or self.last):
+            return False
+        self.counts.epochs += 1
+        self._at = None
+        for worker in self.workers:
+            self.records.add(LOOP, worker.means(alone=len(self.workers) == 1), self.at, self.epoch_began)
+        return True
+
+    def ask(self, asked: Sequence[Asked]) -> bool:
+        """Remember what was asked for until the boundary; whether a skip is among it, which acts at once."""
+        skip = False
+        for one in asked:
+            match one.answer:
+                case SkipBatch() | SkipUpdate():
+                    skip = True
+                case EndEpoch():
+                    self.ends_epoch = True
+                case Evaluate(name=name):
+                    self._check_evaluation(one.by, name)
+                case Save():
+                    raise RunDefinitionError(
+                        f"{one.by!r} asked to save a checkpoint, but this run has nowhere to save to."
+                    )
+                case _:
+                    pass
+            self.asked.append(one)
+        return skip
+
+    def _check_evaluation(self, by: str, name: str) -> None:
+        known = tuple(sorted(one.name for one in self.evaluations))
+        if name not in known:
+            raise MissingValueError(
+                f"{by!r} asked for Evaluate({name!r}), but the run's evaluations are: {', '.join(known) or 'none'}.",
+                name,
+                known,
+            )
+
+    def due(self) -> Iterator[DueEvaluation]:
+        """The evaluations due at this boundary, by their triggers and then as asked for, each once."""
+        waiting = [one for one in self.evaluations if one.due(self)]
+        while True:
+            wanted = decide(self.asked).evaluate if self.asked else ()
+            waiting += [one for name in wanted for one in self.evaluations if one.name == name]
+            waiting = [one for one in waiting if one.name not in self.evaluated]
+            if not waiting:
+                return
+            self.evaluated.add(waiting[0].name)
+            yield waiting[0]
+
+    def settle(self) -> None:
+        """Let the answers of this boundary take effect, and open the next stretch."""
+        if self.asked:
+            self.end = decide(self.asked).stop or self.end
+            self.asked.clear()
+        if self.end is None and self.interrupts.signal is not None:
+            self.end = Interrupted(self.interrupts.signal)
+        self.leaving = self.end is not None or self.is_full()
+        self.boundary.take(self.counts)
+
+    def ending(self) -> End:
+        """How a run ended that no exception ended."""
+        return self.end or Completed()
+
+    def add_history_row(self) -> None:
+        """Keep what this epoch recorded."""
+        row: dict[str, float] = {"epoch": self.counts.epoch, "updates": self.counts.updates}
+        self.history.append({**row, **self.records.of_epoch()})
+
+
+def length_of(data: object) -> int | None:
+    """How many batches `data` has, if it knows."""
+    try:
+        return len(data)  # type: ignore[arg-type]  # asking is the way to know
+    except (TypeError, NotImplementedError):
+        return None

@@ -1,0 +1,135 @@
+"""Recorded values: newest by name, and what waits for `on_record`."""
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, final
+
+import torch
+from attrs import define, field
+from torch import Tensor
+
+from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, Progress, Record, Values
+from trainhooks.errors import HookDefinitionError, RunDefinitionError
+
+LOOP = "loop"
+_BURST = 64
+
+
+@final
+@define(eq=False)
+class Pending:
+    """A record that waits to be delivered."""
+
+    by: str
+    at: Progress
+    since: Progress
+    values: dict[str, float | Tensor]
+
+    def numbers(self) -> Metrics:
+        """Its values; all of them have been read."""
+        return {name: value for name, value in self.values.items() if not isinstance(value, Tensor)}
+
+
+@final
+@define(eq=False)
+class Records:
+    """Every value of a run by name; device tensors stay on the device until a burst is read."""
+
+    own: frozenset[str] = frozenset()
+    """Names that only the loop records."""
+    keeps: bool = False
+    """Whether somebody hears `on_record`."""
+    newest: dict[str, float | Tensor] = field(factory=dict[str, float | Tensor])
+    owner: dict[str, str] = field(factory=dict[str, str])
+    times: dict[str, int] = field(factory=dict[str, int])
+    this_epoch: set[str] = field(factory=set[str])
+    pending: list[Pending] = field(factory=list[Pending])
+    _unread: bool = False
+
+    def take(self, by: str, record: Record, ctx: Any, since: Progress) -> None:
+        """Take in a hook's answer at once."""
+        if not isinstance(record.values, Mapping):
+            raise HookDefinitionError(f"{by!r} answered Record({record.values!r}); write Record({{name: value}}).")
+        if taken := self.own & set(record.values):
+            raise RunDefinitionError(
+                f"{by!r} recorded {min(taken)!r}, which is the loop's own value; give yours another name."
+            )
+        self.add(by, {name: _scalar(by, name, value) for name, value in record.values.items()}, ctx.at, since)
+
+    def add(self, by: str, values: Mapping[str, float | Tensor], at: Progress, since: Progress) -> None:
+        """Take in values that are known to be scalars."""
+        for name, value in values.items():
+            if self.owner.setdefault(name, by) != by:
+                raise RunDefinitionError(
+                    f"{self.owner[name]!r} and {by!r} both record {name!r}; a name has one source. Rename one."
+                )
+            self.newest[name] = value
+            self.times[name] = self.times.get(name, 0) + 1
+            self._unread = self._unread or isinstance(value, Tensor)
+        self.this_epoch.update(values)
+        if self.keeps and values:
+            self.pending.append(Pending(by, at, since, dict(values)))
+
+    def ripe(self) -> bool:
+        """Whether a delivery costs nothing, or enough has come together."""
+        return bool(self.pending) and (not self._unread or len(self.pending) >= _BURST)
+
+    def drain(self) -> list[Pending]:
+        """What waits, all read, in the order recorded."""
+        self.read()
+        ready, self.pending = self.pending, []
+        return ready
+
+    def read(self) -> None:
+        """Read every tensor that is still on a device, in one read for each device."""
+        if not self._unread:
+            return
+        holders: list[dict[str, float | Tensor]] = [self.newest, *(one.values for one in self.pending)]
+        waiting = [(held, name, value) for held in holders for name, value in held.items() if isinstance(value, Tensor)]
+        tensors = {id(value): value for _, _, value in waiting}
+        numbers: dict[int, float] = {}
+        for device in {value.device for value in tensors.values()}:
+            there = [(key, value) for key, value in tensors.items() if value.device == device]
+            wide = torch.float32 if device.type == "mps" else torch.float64
+            burst = torch.stack([value.reshape(()).to(wide) for _, value in there]).tolist()
+            numbers.update(zip((key for key, _ in there), burst, strict=True))
+        for held, name, value in waiting:
+            held[name] = numbers[id(value)]
+        self._unread = False
+
+    def metrics(self) -> dict[str, float]:
+        """The newest value of every name, as numbers."""
+        self.read()
+        return {name: value for name, value in self.newest.items() if not isinstance(value, Tensor)}
+
+    def of_epoch(self, by: str | None = None) -> dict[str, float]:
+        """The newest values recorded since the epoch began; of one source, if `by` names it."""
+        return {
+            name: value
+            for name, value in self.metrics().items()
+            if name in self.this_epoch and (by is None or self.owner[name] == by)
+        }
+
+    def values(self, metrics: Metrics) -> Values:
+        """`metrics` as hooks see them."""
+        return Values(metrics, dict(self.times))
+
+    def view(self, ctx: EpochEnd | EvaluationEnd, reader: HookSet) -> Values:
+        """The metrics of a context as `reader` sees them: the loop's own, and what it reads of others."""
+        if not reader.reads:
+            return ctx.metrics
+        everything = "*" in reader.reads
+        read = {name: value for name, value in self.of_epoch().items() if everything or name in reader.reads}
+        return self.values({**read, **ctx.metrics})
+
+
+def _scalar(by: str, name: str, value: object) -> float | Tensor:
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.is_complex():
+            raise HookDefinitionError(
+                f"{by!r} recorded {name!r} as a tensor of shape {tuple(value.shape)}; a recorded value is one real number."
+            )
+        return float(value) if value.is_cpu else value.detach().reshape(()).clone()
+    if not isinstance(value, Real):
+        raise HookDefinitionError(f"{by!r} recorded {name!r} as {value!r}; a recorded value is a number or a 0-d tensor.")
+    return float(value)

@@ -1,0 +1,86 @@
+"""Read this first: the heart of trainhooks, the definition of what every event means and when it fires.
+
+`train_loop` is an ordinary function over two values: `live`, the counters and values of one run, and `heard`, one
+callable per event. A context is built only where somebody listens. What runs is this function with the sites that
+nobody hears taken out (`specialiser`); with `specialised=False` it runs as it stands, with equal results.
+
+The parts that it calls read the same way: `update.update` (gradients to parameters), `boundary.at_boundary`
+(evaluations, records, decisions), `evaluation.evaluate`.
+"""
+
+from contextlib import nullcontext
+
+from trainhooks.core import AfterBackward, BatchBegin, BatchEnd, EpochBegin, LossReady, TrainBegin
+
+from .boundary import at_boundary, at_epoch_end
+from .heard import Heard
+from .live import Live
+from .transfer import detached
+from .update import update
+
+
+def train_loop(live: Live, heard: Heard) -> None:
+    """Train until the run is complete, somebody stops it, or something raises."""
+    run = live.run
+    begin = TrainBegin(run=run, at=live.at, resumed=live.resumed)
+    live.make_states(begin)
+    with heard.around_train(begin) if heard.around_train is not None else nullcontext():
+        if heard.on_train_begin is not None:
+            live.ask(heard.on_train_begin(begin))
+        at_boundary(live, heard)
+
+        while live.wants_epoch():
+            live.begin_epoch()
+            epoch = EpochBegin(run=run, at=live.at, batches=live.length)
+            with heard.around_epoch(epoch) if heard.around_epoch is not None else nullcontext():
+                if heard.on_epoch_begin is not None:
+                    live.ask(heard.on_epoch_begin(epoch))
+                    at_boundary(live, heard)
+
+                for batch in live.feed():
+                    if heard.on_batch_begin is not None:
+                        if live.ask(heard.on_batch_begin(
+                            BatchBegin(run=run, at=live.at, batch=batch, closes_window=live.closes)
+                        )):  # fmt: skip
+                            if live.open == 0:
+                                at_boundary(live, heard)
+                            continue  # a skipped batch has no later event
+                        live.closes = live.closes or live.ends_epoch
+                    if heard.transform_batch is not None:
+                        batch = heard.transform_batch(
+                            BatchBegin(run=run, at=live.at, batch=batch, closes_window=live.closes), batch
+                        )
+
+                    for worker in live.workers:
+                        output = worker.forward(run.model, batch)
+                        loss, weight = output.loss, output.weight
+                        if heard.transform_loss is not None:
+                            loss = heard.transform_loss(LossReady(
+                                run=run, at=live.at_start, batch=batch, output=output.output, weight=weight,
+                                optimizer_idx=worker.index, closes_window=live.closes,
+                            ), loss)  # fmt: skip
+                        worker.backward(loss, weight)
+                        worker.account(loss, output)
+                        if heard.on_after_backward is not None:
+                            live.ask(heard.on_after_backward(AfterBackward(
+                                run=run, at=live.at_start, loss=loss.detach(), optimizer_idx=worker.index,
+                                closes_window=live.closes,
+                            )))  # fmt: skip
+                        if live.closes:
+                            update(live, heard, worker)
+
+                    live.count_batch()
+                    if heard.on_batch_end is not None:
+                        live.ask(heard.on_batch_end(BatchEnd(
+                            run=run, at=live.at, batch=detached(batch), output=detached(output.output),
+                            loss=loss.detach(), losses=live.losses(), weight=weight, updated=live.updated,
+                        )))  # fmt: skip
+                    if live.closes and not live.last and not live.ends_epoch:
+                        at_boundary(live, heard)
+
+                if live.open > 0:  # the data's last batch was skipped, or the epoch was ended within a window
+                    live.updated = False
+                    for worker in live.workers:
+                        update(live, heard, worker)
+                    live.open = 0
+                at_epoch_end(live, heard)

@@ -1,0 +1,162 @@
+"""From a batch to gradients: calling the step, weighing its loss, back-propagating it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast, final
+
+import torch
+from attrs import define, field, frozen
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainhooks.core import Step, StepOutput, name_of
+from trainhooks.errors import HookDefinitionError, RunDefinitionError
+
+from .means import Mean
+from .quick import Quick
+
+
+
+_INFINITY = float("inf")
+
+
+@final
+@frozen(eq=False)
+class Objective:
+    """A loss and the optimizer that minimises it; several are run in order on each batch."""
+
+    name: str
+    """Names its loss: `train/loss/<name>`."""
+    step: Step[Any, Any]
+    """Its own forward and loss."""
+    optimizer: Optimizer | Callable[[nn.Module], Optimizer]
+    """An optimizer, or a function of the model, called once the model is on its device."""
+
+
+def forward(step: Step[Any, Any], model: nn.Module, batch: object) -> StepOutput[Any]:
+    """What a step says of a batch.
+
+    Raises:
+        HookDefinitionError: if the step returns neither a tensor nor a `StepOutput`.
+    """
+    output: object = step(model, batch)
+    if type(output) is StepOutput:
+        return cast("StepOutput[Any]", output)
+    if isinstance(output, Tensor):
+        return StepOutput(output)
+    raise HookDefinitionError(
+        f"A step returns a scalar tensor (the loss) or a StepOutput, but {name_of(step)!r} returned {output!r}."
+    )
+
+
+@final
+@define(eq=False)
+class Worker:
+    """An objective at work in a run: its optimizer, its open window, and its means of this epoch."""
+
+    objective: Objective
+    index: int
+    optimizer: Optimizer
+    names: Mapping[int, str]
+    """Names of the model's parameters by `id`."""
+    inputs: tuple[Tensor, ...] = ()
+    """What backward is restricted to; empty for every leaf."""
+    quick: Quick = field(init=False)
+    first_weight: float = 0.0
+    """Weight of the open window's first batch that has items."""
+    weight: float | Tensor = 0.0
+    """Items in the open window."""
+    loss: Mean = field(factory=Mean)
+    values: dict[str, Mean] = field(factory=dict[str, Mean])
+
+    def __attrs_post_init__(self) -> None:
+        self.quick = Quick(self.optimizer, self.inputs)
+
+    def forward(self, model: nn.Module, batch: object) -> StepOutput[Any]:
+        """What this objective's step says of a batch."""
+        return forward(self.objective.step, model, batch)
+
+    def backward(self, loss: Tensor, weight: float | Tensor) -> None:
+        """Add a batch's share of the window's gradients."""
+        if isinstance(weight, Tensor):
+            self.weight = self.weight + weight.detach()
+            loss = torch.where(weight > 0, loss * weight, torch.zeros_like(loss))
+        elif weight > 0.0 and weight != _INFINITY:
+            if not self.weight:
+                self.first_weight = weight
+            elif weight != self.first_weight:
+                loss = loss * (weight / self.first_weight)
+            self.weight += weight
+        elif weight == 0.0:
+            return
+        else:
+            raise RunDefinitionError(
+                f"The step {name_of(self.objective.step)!r} gave its loss the weight {weight!r}; a weight counts items: "
+                "a finite number, 0 or more."
+            )
+        if loss.shape or not loss.requires_grad:
+            self.refuse(loss)
+        self.quick.backward(loss)
+
+    def refuse(self, loss: Tensor) -> None:
+        """Say why a loss cannot be back-propagated."""
+        step = name_of(self.objective.step)
+        if loss.numel() != 1 or loss.shape:
+            raise HookDefinitionError(
+                f"The loss of the step {step!r} has shape {tuple(loss.shape)}; a loss is a scalar: reduce it to the mean "
+                "over the batch's items."
+            )
+        raise HookDefinitionError(
+            f"The loss of the step {step!r} does not require grad; was it detached, made with .item(), or are all "
+            "parameters frozen?"
+        )
+
+    def account(self, loss: Tensor, output: StepOutput[Any]) -> None:
+        """Take a batch into the epoch's means."""
+        weight = output.weight
+        self.loss.add(loss, weight)
+        for name, value in output.values.items():
+            self.values.setdefault(name, Mean()).add(value, weight)
+
+    def begin_epoch(self) -> None:
+        """Open the means of a new epoch."""
+        self.loss = Mean()
+        self.values = {}
+
+    def means(self, *, alone: bool) -> dict[str, float]:
+        """The epoch's means; under this objective's name too, unless it is the only one."""
+        loss = self.loss.read()
+        named = {} if alone else {f"train/loss/{self.objective.name}": loss}
+        return {"train/loss": loss, **named, **{f"train/{name}": mean.read() for name, mean in self.values.items()}}
+
+    def normalise(self) -> bool:
+        """Make the window's gradients those of the mean over all its items; False if it has none."""
+        weight = self.weight
+        if isinstance(weight, Tensor):
+            factor = torch.where(weight > 0, 1.0 / weight, torch.zeros_like(weight))
+            torch._foreach_mul_(self.gradients(self.with_gradient()), factor)
+        elif weight and weight != self.first_weight:
+            torch._foreach_mul_(self.gradients(self.with_gradient()), self.first_weight / weight)
+        return isinstance(weight, Tensor) or weight > 0.0
+
+    def with_gradient(self) -> list[Tensor]:
+        """The optimizer's parameters that have a gradient."""
+        return [one for group in self.optimizer.param_groups for one in group["params"] if one.grad is not None]
+
+    def gradients(self, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The gradients of parameters that have one."""
+        return tuple(one.grad for one in parameters if one.grad is not None)
+
+    def replace(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Give the parameters these gradients."""
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+
+    def close(self) -> None:
+        """Clear the gradients and open a new window."""
+        self.quick.zero()
+        self.weight = 0.0
+
+    def name_of(self, parameter: Tensor) -> str:
+        """A parameter's name in the model."""
+        return self.names.get(id(parameter), f"<optimizer {self.index}, not a parameter of the model>")

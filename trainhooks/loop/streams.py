@@ -1,0 +1,88 @@
+"""The global random streams, saved and put back, so that looking at a model changes nothing about its training."""
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, final
+
+import torch
+from attrs import define, field, frozen
+from torch import Tensor, nn
+
+
+@final
+@frozen(eq=False)
+class Streams:
+    """The state of every global random stream that a model on `device` could draw from."""
+
+    python: tuple[Any, ...]
+    torch_cpu: Tensor
+    torch_device: Tensor | None
+    numpy: tuple[Any, ...] | dict[str, Any] | None
+    device: torch.device
+
+    @staticmethod
+    def now(device: torch.device) -> "Streams":
+        """The streams as they are; numpy's only if it is loaded."""
+        numpy: Any = sys.modules.get("numpy")
+        on_cuda = device.type == "cuda"
+        return Streams(
+            random.getstate(),
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state(device) if on_cuda else None,
+            numpy.random.get_state() if numpy is not None else None,
+            device,
+        )
+
+    def restore(self) -> None:
+        """Put them back."""
+        random.setstate(self.python)
+        torch.set_rng_state(self.torch_cpu)
+        if self.torch_device is not None:
+            torch.cuda.set_rng_state(self.torch_device, self.device)
+        if self.numpy is not None:
+            sys.modules["numpy"].random.set_state(self.numpy)
+
+
+@contextmanager
+def same_modes(model: nn.Module) -> Iterator[None]:
+    """Give every module its mode back, train or eval, on leaving."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def looking_only(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode without gradients; on leaving, modes and random streams are what they were, also on exceptions."""
+    streams = Streams.now(device)
+    try:
+        with same_modes(model), torch.no_grad():
+            model.eval()
+            yield
+    finally:
+        streams.restore()
+
+
+@final
+@define(eq=False)
+class PrivateStreams:
+    """A context manager that looks only, entered again and again: its random streams go on where they were left."""
+
+    model: nn.Module
+    device: torch.device
+    _inside: Streams | None = None
+    _stack: ExitStack = field(factory=ExitStack)
+
+    def __enter__(self) -> None:
+        self._stack.enter_context(looking_only(self.model, self.device))
+        if self._inside is not None:
+            self._inside.restore()
+
+    def __exit__(self, *raised: object) -> None:
+        self._inside = Streams.now(self.device)
+        self._stack.close()

@@ -1,0 +1,34 @@
+"""An update: from a window's gradients to changed parameters, written once."""
+
+from trainhooks.core import GradientsReady, OptimizerStepped
+
+from .heard import Heard
+from .live import Live
+from .steps import Worker
+
+
+def update(live: Live, heard: Heard, worker: Worker) -> None:
+    """Close a window of one optimizer: normalise, hear, transform, step, count, hear, zero."""
+    run = live.run
+    steps = worker.normalise()
+    if heard.on_after_gradient_update is not None or heard.transform_gradients is not None:
+        parameters = worker.with_gradient()
+        ready = GradientsReady(
+            run=run, at=live.at_start, optimizer_idx=worker.index, parameters=tuple(parameters),
+            names=tuple(worker.name_of(one) for one in parameters), gradients=worker.gradients(parameters),
+        )  # fmt: skip
+        if heard.on_after_gradient_update is not None:
+            if live.ask(heard.on_after_gradient_update(ready)):
+                steps = False
+        if heard.transform_gradients is not None:
+            if steps:
+                worker.replace(parameters, heard.transform_gradients(ready, ready.gradients))
+    if steps:
+        with live.interrupts.stepping_now():
+            worker.quick.step()
+        live.count_update()
+    if heard.on_after_optimizer_step is not None:
+        live.ask(heard.on_after_optimizer_step(
+            OptimizerStepped(run=run, at=live.at, optimizer_idx=worker.index, stepped=steps)
+        ))  # fmt: skip
+    worker.close()

@@ -6,8 +6,10 @@ from typing import Any, cast, final
 
 from attrs import field, frozen
 
-from trainhooks.core import EventSpec, Hook, HookSet, definition_of
+from trainhooks.core import EventSpec, Hook, HookSet, Progress, definition_of
 from trainhooks.errors import HookDefinitionError
+
+_IN_A_HOOK = "Raised in the hook"
 
 
 @final
@@ -24,8 +26,14 @@ class Bound:
 def locate(error: BaseException, one: Bound, spec: EventSpec, ctx: Any) -> None:
     """Say on an exception in which hook, event and progress it was raised."""
     plain = [definition_of(hook) for hook in one.owner.hooks(spec.name) if callable(hook)]
-    where = f": {plain[0]}" if plain else ""
-    error.add_note(f"Raised in the hook {one.owner.name!r} on {spec.name}, at {ctx.at}{where}")
+    definition = f": {plain[0]}" if plain else ""
+    error.add_note(f"{_IN_A_HOOK} {one.owner.name!r} on {spec.name}, at {ctx.at}{definition}.")
+
+
+def say_where(error: BaseException, at: Progress) -> None:
+    """Say on an exception how far the run was, unless a hook raised it: then its note says so."""
+    if not any(note.startswith(_IN_A_HOOK) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"Raised outside of any hook, at {at}.")
 
 
 @final

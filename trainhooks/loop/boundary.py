@@ -28,7 +28,7 @@ def at_epoch_end(live: Live, heard: Heard) -> None:
     if heard.on_epoch_end is not None:
         metrics = live.records.values(live.records.of_epoch(LOOP))
         live.ask(heard.on_epoch_end(EpochEnd(run=live.run, at=live.at, since=live.epoch_began, metrics=metrics)))
-        for evaluation in live.due():
+        for evaluation in live.asked_for():
             evaluate(live, heard, evaluation)
     live.add_history_row()
     if heard.on_record is not None:
@@ -40,6 +40,4 @@ def deliver(live: Live, heard: Heard) -> None:
     """Hand every waiting record to who hears them; the device is read once."""
     if heard.on_record is not None:
         for one in live.records.drain():
-            heard.on_record(
-                Recorded(run=live.run, at=one.at, since=one.since, by=one.by, values=one.numbers())
-            )
+            heard.on_record(Recorded(run=live.run, at=one.at, since=one.since, by=one.by, values=one.numbers()))

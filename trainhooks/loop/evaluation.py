@@ -22,31 +22,31 @@ END = object()
 def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str, float]:
     """Run an evaluation: every item has weight one; modes and random streams are what they were."""
     run, at, since, name = live.run, live.at, live.since, evaluation.name
-    with looking_only(run.model, run.device):
-        begin = EvaluationBegin(run=run, at=at, since=since, name=name)
-        with heard.around_evaluation(begin) if heard.around_evaluation is not None else nullcontext():
-            if heard.on_evaluation_begin is not None:
-                heard.on_evaluation_begin(begin)
-            tally = Tally(evaluation)
-            for index, batch in enumerate(evaluation.data):
-                batch = live.transfer(batch, run.device)
-                output = forward(evaluation.step, run.model, batch)
-                tally.add(output)
-                if heard.on_after_batch_prediction is not None:
-                    heard.on_after_batch_prediction(BatchPrediction(
-                        run=run, at=at, since=since, name=name, index=index, batch=batch, y_pred=output.output,
-                        y_test=output.target,
-                    ))  # fmt: skip
-            metrics: Mapping[str, float] = tally.read()
-            if heard.transform_metrics is not None:
-                metrics = heard.transform_metrics(EvaluationEnd(
-                    run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
-                ), metrics)  # fmt: skip
-            live.records.add(LOOP, metrics, at, since)
-            if heard.on_evaluation_end is not None:
-                live.ask(heard.on_evaluation_end(EvaluationEnd(
-                    run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
-                )))  # fmt: skip
+    with looking_only(run.model, run.device), heard.around_evaluation(
+        EvaluationBegin(run=run, at=at, since=since, name=name)
+    ) if heard.around_evaluation is not None else nullcontext():
+        if heard.on_evaluation_begin is not None:
+            heard.on_evaluation_begin(EvaluationBegin(run=run, at=at, since=since, name=name))
+        tally = Tally(evaluation)
+        for index, batch in enumerate(evaluation.data):
+            batch = live.transfer(batch, run.device)
+            output = forward(evaluation.step, run.model, batch)
+            tally.add(output)
+            if heard.on_after_batch_prediction is not None:
+                heard.on_after_batch_prediction(BatchPrediction(
+                    run=run, at=at, since=since, name=name, index=index, batch=batch, y_pred=output.output,
+                    y_test=output.target,
+                ))  # fmt: skip
+        metrics: Mapping[str, float] = tally.read()
+        if heard.transform_metrics is not None:
+            metrics = heard.transform_metrics(EvaluationEnd(
+                run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
+            ), metrics)  # fmt: skip
+        live.records.add(LOOP, metrics, at, since)
+        if heard.on_evaluation_end is not None:
+            live.ask(heard.on_evaluation_end(EvaluationEnd(
+                run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
+            )))  # fmt: skip
     return metrics
 
 

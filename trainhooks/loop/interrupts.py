@@ -6,7 +6,7 @@ parameters and optimizer state are never half-updated.
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import final
@@ -35,18 +35,13 @@ class Interrupts:
         else:
             raise KeyboardInterrupt
 
-    @contextmanager
-    def stepping_now(self) -> Iterator[None]:
-        """Keep the second signal out until the block is left."""
+    def wait_for(self, step: Callable[[], object]) -> None:
+        """Let `step` finish, whatever arrives; what had to wait is raised then."""
         self.stepping = True
         try:
-            yield
+            step()
         finally:
             self.stepping = False
-        self.raise_overdue()
-
-    def raise_overdue(self) -> None:
-        """Raise what had to wait."""
         if self.overdue:
             raise KeyboardInterrupt
 

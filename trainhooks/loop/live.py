@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from attrs import define, field, frozen
+from torch import Tensor
 
 from trainhooks.core import (
     Asked,
@@ -19,7 +20,6 @@ from trainhooks.core import (
     SkipBatch,
     SkipUpdate,
     Step,
-    TrainBegin,
     decide,
 )
 from trainhooks.errors import MissingValueError, RunDefinitionError
@@ -53,9 +53,9 @@ class Live:
     data: Iterable[Any] = ()
     evaluations: Sequence[DueEvaluation] = ()
     prepare: Callable[["Live"], None] = lambda live: None
-    """Puts the model on its device and makes `workers` and the final `run`."""
-    make_states: Callable[[TrainBegin], None] = lambda begin: None
-    """Makes the states that wait for the `TrainBegin`."""
+    """Puts the model on its device, makes the `workers` and the final `run`, and the states that need them."""
+    awaited: Mapping[str, str] = field(factory=dict[str, str])
+    """Values of the step that somebody reads, and who: they must have come when the first epoch is over."""
     transfer: Transfer = move
     records: Records = field(factory=Records)
     interrupts: Interrupts = field(factory=Interrupts)
@@ -194,15 +194,32 @@ class Live:
         self.open = 0 if self.closes else self.open + 1
         self._at = None
 
+    def losses(self) -> dict[str, Tensor]:
+        """The newest loss of each objective, detached."""
+        return {worker.objective.name: worker.newest.detach() for worker in self.workers if worker.newest is not None}
+
     def complete_epoch(self) -> bool:
         """Count the epoch and record its means, unless it was cut short."""
         if not (self.exhausted or self.ends_epoch or self.last):
             return False
         self.counts.epochs += 1
         self._at = None
-        for worker in self.workers:
-            self.records.add(LOOP, worker.means(alone=len(self.workers) == 1), self.at, self.epoch_began)
+        alone = len(self.workers) == 1
+        means = {name: mean for worker in self.workers for name, mean in worker.means(alone=alone).items()}
+        self.records.add(LOOP, means, self.at, self.epoch_began)
+        self._check_awaited()
         return True
+
+    def _check_awaited(self) -> None:
+        known = tuple(sorted(self.records.times))
+        for name, reader in self.awaited.items():
+            if name not in known:
+                raise MissingValueError(
+                    f"{reader!r} reads {name!r}, which the first epoch did not bring: the step returned no such value. "
+                    f"The names that exist: {', '.join(known)}.",
+                    name,
+                    known,
+                )
 
     def ask(self, asked: Sequence[Asked]) -> bool:
         """Remember what was asked for until the boundary; whether a skip is among it, which acts at once."""
@@ -235,7 +252,13 @@ class Live:
 
     def due(self) -> Iterator[DueEvaluation]:
         """The evaluations due at this boundary, by their triggers and then as asked for, each once."""
-        waiting = [one for one in self.evaluations if one.due(self)]
+        yield from self._with_those_asked_for([one for one in self.evaluations if self.has_moved() and one.due(self)])
+
+    def asked_for(self) -> Iterator[DueEvaluation]:
+        """The evaluations that somebody asked for, each once."""
+        yield from self._with_those_asked_for([])
+
+    def _with_those_asked_for(self, waiting: list[DueEvaluation]) -> Iterator[DueEvaluation]:
         while True:
             wanted = decide(self.asked).evaluate if self.asked else ()
             waiting += [one for name in wanted for one in self.evaluations if one.name == name]
@@ -244,6 +267,11 @@ class Live:
                 return
             self.evaluated.add(waiting[0].name)
             yield waiting[0]
+
+    def has_moved(self) -> bool:
+        """Whether anything was finished since the last boundary."""
+        now, then = self.counts, self.boundary
+        return (now.updates, now.batches, now.epochs) != (then.updates, then.batches, then.epochs)
 
     def settle(self) -> None:
         """Let the answers of this boundary take effect, and open the next stretch."""

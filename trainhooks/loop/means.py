@@ -27,7 +27,7 @@ class Mean:
 
     def add(self, value: float | Tensor, weight: float | Tensor) -> None:
         """Take in a 0-d `value` that is a mean over `weight` items."""
-        if isinstance(value, Tensor) and not value.is_cpu or isinstance(weight, Tensor) and not weight.is_cpu:
+        if (isinstance(value, Tensor) and not value.is_cpu) or (isinstance(weight, Tensor) and not weight.is_cpu):
             self._keep(value, weight)
             return
         count = float(weight)

@@ -22,19 +22,20 @@ from .update import update
 def train_loop(live: Live, heard: Heard) -> None:
     """Train until the run is complete, somebody stops it, or something raises."""
     run = live.run
-    begin = TrainBegin(run=run, at=live.at, resumed=live.resumed)
-    live.make_states(begin)
-    with heard.around_train(begin) if heard.around_train is not None else nullcontext():
+    with heard.around_train(
+        TrainBegin(run=run, at=live.at, resumed=live.resumed)
+    ) if heard.around_train is not None else nullcontext():
         if heard.on_train_begin is not None:
-            live.ask(heard.on_train_begin(begin))
-        at_boundary(live, heard)
+            live.ask(heard.on_train_begin(TrainBegin(run=run, at=live.at, resumed=live.resumed)))
+            at_boundary(live, heard)
 
         while live.wants_epoch():
             live.begin_epoch()
-            epoch = EpochBegin(run=run, at=live.at, batches=live.length)
-            with heard.around_epoch(epoch) if heard.around_epoch is not None else nullcontext():
+            with heard.around_epoch(
+                EpochBegin(run=run, at=live.at, batches=live.length)
+            ) if heard.around_epoch is not None else nullcontext():
                 if heard.on_epoch_begin is not None:
-                    live.ask(heard.on_epoch_begin(epoch))
+                    live.ask(heard.on_epoch_begin(EpochBegin(run=run, at=live.at, batches=live.length)))
                     at_boundary(live, heard)
 
                 for batch in live.feed():

@@ -14,8 +14,6 @@ from trainhooks.errors import HookDefinitionError, RunDefinitionError
 from .means import Mean
 from .quick import Quick
 
-
-
 _INFINITY = float("inf")
 
 
@@ -67,6 +65,8 @@ class Worker:
     """Items in the open window."""
     loss: Mean = field(factory=Mean)
     values: dict[str, Mean] = field(factory=dict[str, Mean])
+    newest: Tensor | None = None
+    """The loss of the newest batch."""
 
     def __attrs_post_init__(self) -> None:
         self.quick = Quick(self.optimizer, self.inputs)
@@ -113,6 +113,7 @@ class Worker:
     def account(self, loss: Tensor, output: StepOutput[Any]) -> None:
         """Take a batch into the epoch's means."""
         weight = output.weight
+        self.newest = loss
         self.loss.add(loss, weight)
         for name, value in output.values.items():
             self.values.setdefault(name, Mean()).add(value, weight)

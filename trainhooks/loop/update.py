@@ -24,8 +24,7 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
             if steps:
                 worker.replace(parameters, heard.transform_gradients(ready, ready.gradients))
     if steps:
-        with live.interrupts.stepping_now():
-            worker.quick.step()
+        live.interrupts.wait_for(worker.quick.step)
         live.count_update()
     if heard.on_after_optimizer_step is not None:
         live.ask(heard.on_after_optimizer_step(

@@ -1,0 +1,131 @@
+"""A table bound to one run: which hooks this process calls, each set with its own state and clock."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, final
+
+from attrs import define, field, frozen
+
+from trainhooks.core import (
+    EVENTS,
+    Hook,
+    HookSet,
+    Horizon,
+    Rank,
+    Scope,
+    TrainBegin,
+    bind,
+    fenced,
+    guards_of,
+    needs_begin,
+)
+
+from .around import Bound
+from .table import DispatchTable
+
+_log = logging.getLogger("trainhooks")
+
+
+@final
+@define(eq=False)
+class Member:
+    """A hook set in a run."""
+
+    owner: HookSet
+    scope: Scope
+    has_state: bool = False
+    """Whether its state was made."""
+
+    def make_state(self, begin: TrainBegin | None) -> None:
+        """Make its first state."""
+        init: Callable[..., object] | None = self.owner.init
+        assert init is not None
+        try:
+            self.scope.state = init(begin)
+            self.has_state = True
+        except Exception as error:
+            if not self.owner.quarantined:
+                error.add_note(f"Raised in the init of the hook set {self.owner.name!r}.")
+                raise
+            self.scope.failures += 1
+            _log.exception("The init of hook set %r raised; it is switched off, the run goes on.", self.owner.name)
+
+    def hooks(self, event: str) -> Iterator[Bound]:
+        """Its hooks on an event."""
+        for entry in self.owner.hooks(event):
+            hook = bind(entry, self.scope)
+            if self.owner.quarantined:
+                hook = fenced(hook, event, self.scope)
+            if self.owner.init is not None and event == "on_train_end":
+                hook = self.with_a_state(hook)
+            yield Bound(self.owner, hook)
+
+    def with_a_state(self, hook: Hook) -> Hook:
+        """`hook`, called only if the run came as far as making the set's state."""
+        return lambda ctx: hook(ctx) if self.has_state else None
+
+
+@final
+@frozen(eq=False)
+class Bindings:
+    """A table bound to one run."""
+
+    members: tuple[Member, ...]
+    """The sets that this process calls, in the order given."""
+    hooks: Mapping[str, tuple[Bound, ...]] = field(repr=False)
+    """The plain hooks of each event, in dispatch order."""
+
+    def make_states(self, begin: TrainBegin) -> None:
+        """Make the states that wait for the `TrainBegin`."""
+        for member in self.members:
+            if needs_begin(member.owner):
+                member.make_state(begin)
+
+    def states(self) -> dict[str, Any]:
+        """The state of each stateful set, by its name."""
+        return {one.owner.name: one.scope.state for one in self.members if one.has_state}
+
+    def warn_of_the_quarantined(self) -> None:
+        """Say which sets were switched off, once, at the end."""
+        for member in self.members:
+            scope = member.scope
+            if scope.failures:
+                warnings.warn(
+                    f"The hook set {scope.name!r} raised and was switched off: {scope.failures} calls failed, "
+                    f"{scope.missed} were not made. The log has the traceback.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+
+    def warn_of_the_impossible(self, horizon: Horizon) -> None:
+        """Say which triggers cannot fire in a run of this length."""
+        for member in self.members:
+            for guard in guards_of(member.owner):
+                if guard.trigger.rule.never(horizon):
+                    warnings.warn(
+                        f"when({guard.trigger}, {member.owner.name!r}) can never fire on {guard.event} in this run.",
+                        RuntimeWarning,
+                        stacklevel=3,
+                    )
+
+
+def bind_table(table: DispatchTable, rank: Rank, clock: Callable[[], float]) -> Bindings:
+    """Bind the sets of a table that this process calls."""
+    all_members = [Member(one, Scope(name=one.name, clock=clock)) for one in table]
+    here = [_is_called_on(one, rank) for one in table]
+    members = tuple(one for one, called in zip(all_members, here, strict=True) if called)
+    for member in members:
+        if member.owner.init is not None and not needs_begin(member.owner):
+            member.make_state(None)
+    hooks = {
+        event: tuple(
+            bound for place in table.arrangement.order(event) if here[place] for bound in all_members[place].hooks(event)
+        )
+        for event in EVENTS
+    }
+    return Bindings(members, {event: bound for event, bound in hooks.items() if bound})
+
+
+def _is_called_on(one: HookSet, rank: Rank) -> bool:
+    return (one.ranks is None or rank.index in one.ranks) and (one.devices is None or rank.local_index in one.devices)

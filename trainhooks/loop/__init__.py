@@ -3,11 +3,13 @@
 from .bindings import Bindings, bind_table
 from .explain import explain
 from .heard import Heard, hear
+from .feeding import length_of
 from .interrupts import Interrupts
-from .live import DueEvaluation, Live, length_of
+from .live import Live
 from .provided import check_values, names_of_evaluation, names_of_training
 from .records import Records
 from .reference import train_loop
+from .requests import DueEvaluation, Requests
 from .specialiser import FUNCTIONS, Functions, specialise
 from .steps import Objective, Worker
 from .streams import same_modes
@@ -25,6 +27,7 @@ __all__ = [
     "Live",
     "Objective",
     "Records",
+    "Requests",
     "Transfer",
     "Worker",
     "bind_table",

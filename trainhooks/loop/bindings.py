@@ -86,6 +86,10 @@ class Bindings:
         """The state of each stateful set, by its name."""
         return {one.owner.name: one.scope.state for one in self.members if one.has_state}
 
+    def monitored(self) -> Iterator[tuple[str, str]]:
+        """Each set and each value that it reads, by their names."""
+        return ((one.owner.name, value) for one in self.members for value in sorted(one.owner.reads - {"*"}))
+
     def warn_of_the_quarantined(self) -> None:
         """Say which sets were switched off, once, at the end."""
         for member in self.members:

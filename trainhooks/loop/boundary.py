@@ -1,7 +1,8 @@
 """A boundary: the end of an update, where everything that hooks asked for takes effect."""
 
-from trainhooks.core import EpochEnd, Recorded
+from trainhooks.core import EpochEnd
 
+from .delivery import deliver
 from .evaluation import evaluate
 from .heard import Heard
 from .live import Live
@@ -10,7 +11,7 @@ from .records import LOOP
 
 def at_boundary(live: Live, heard: Heard) -> None:
     """Between two windows: evaluations that are due, records, and the decision whether to go on."""
-    if live.evaluations:
+    if live.requests.evaluations:
         for evaluation in live.due():
             evaluate(live, heard, evaluation)
     if heard.on_record is not None:
@@ -35,9 +36,3 @@ def at_epoch_end(live: Live, heard: Heard) -> None:
         deliver(live, heard)
     live.settle()
 
-
-def deliver(live: Live, heard: Heard) -> None:
-    """Hand every waiting record to who hears them; the device is read once."""
-    if heard.on_record is not None:
-        for one in live.records.drain():
-            heard.on_record(Recorded(run=live.run, at=one.at, since=one.since, by=one.by, values=one.numbers()))

@@ -9,14 +9,16 @@ from torch import nn
 from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, name_of
 from trainhooks.errors import HookDefinitionError
 
+from .delivery import deliver
 from .heard import Heard
-from .live import DueEvaluation, Live
+from .live import Live
 from .records import LOOP
+from .requests import DueEvaluation
 from .steps import forward
 from .streams import PrivateStreams, looking_only
 from .tally import Tally
 
-END = object()
+_NO_MORE = object()
 
 
 def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str, float]:
@@ -61,9 +63,9 @@ def predict(
     index = 0
     while True:
         with streams:
-            batch = next(batches, END)
-            if batch is END:
-                return
+            batch = next(batches, _NO_MORE)
+            if batch is _NO_MORE:
+                break
             batch = live.transfer(batch, run.device)
             y_pred, y_test, metadata = three(step, step(run.model, batch))
             prediction = BatchPrediction(
@@ -72,8 +74,12 @@ def predict(
             )  # fmt: skip
             if heard.on_after_batch_prediction is not None:
                 heard.on_after_batch_prediction(prediction)
+        if heard.on_record is not None:
+            if live.records.ripe():
+                deliver(live, heard)
         yield prediction
         index += 1
+    deliver(live, heard)
 
 
 def three(step: object, returned: object) -> tuple[Any, Any, Any]:

@@ -3,45 +3,19 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
-from attrs import define, field, frozen
+from attrs import define, field
 from torch import Tensor
 
-from trainhooks.core import (
-    Asked,
-    Completed,
-    Condition,
-    End,
-    EndEpoch,
-    Evaluate,
-    Interrupted,
-    Progress,
-    Run,
-    Save,
-    SkipBatch,
-    SkipUpdate,
-    Step,
-    decide,
-)
-from trainhooks.errors import MissingValueError, RunDefinitionError
+from trainhooks.core import Asked, Completed, End, EndEpoch, Interrupted, Progress, Run
+from trainhooks.errors import MissingValueError
 
 from .counts import Counts
+from .feeding import batches_of, length_of, refuse_empty_data
 from .interrupts import Interrupts
 from .records import LOOP, Records
+from .requests import DueEvaluation, Requests
 from .steps import Worker
 from .transfer import Transfer, move
-
-
-@final
-@frozen(eq=False)
-class DueEvaluation:
-    """An evaluation of a run."""
-
-    name: str
-    data: Iterable[Any]
-    step: Step[Any, Any]
-    metrics: Mapping[str, Any]
-    due: Condition
-    """Its trigger, bound to the run; takes the `Live`."""
 
 
 @final
@@ -51,7 +25,7 @@ class Live:
 
     run: Run
     data: Iterable[Any] = ()
-    evaluations: Sequence[DueEvaluation] = ()
+    requests: Requests = field(factory=Requests)
     prepare: Callable[["Live"], None] = lambda live: None
     """Puts the model on its device, makes the `workers` and the final `run`, and the states that need them."""
     awaited: Mapping[str, str] = field(factory=dict[str, str])
@@ -88,10 +62,6 @@ class Live:
     """Whether the run ends here."""
     end: End | None = None
     """How the run ended, once it has."""
-
-    asked: list[Asked] = field(factory=list[Asked])
-    evaluated: set[str] = field(factory=set[str])
-    """Evaluations that have seen the model as it is."""
     history: list[dict[str, float]] = field(factory=list[dict[str, float]])
     _at: Progress | None = None
 
@@ -140,46 +110,21 @@ class Live:
         if self.leaving or self.ends_epoch:
             return
         counts, accumulate, device, transfer = self.counts, self.run.accumulate, self.run.device, self.transfer
-        ahead = accumulate > 1 and self.length is None
         index = -1
-        for index, batch in enumerate(self._one_ahead() if ahead else self.data):
+        source = batches_of(self.data, self.length, looks_ahead=accumulate > 1)
+        for index, (batch, self.last) in enumerate(source):
             counts.batch = index
-            if not ahead:
-                self.last = index + 1 == self.length
             self.closes = self.last or self.open + 1 >= accumulate
             self.updated = False
             self.updates_before = counts.updates
             self._at = None
-            if self.evaluated:
-                self.evaluated.clear()
+            self.requests.evaluated.clear()
             yield transfer(batch, device)
             if self.leaving or self.ends_epoch or (self.last and self.is_full()):
                 return
         self.exhausted = True
         if index < 0:
-            self._refuse_empty_data()
-
-    def _one_ahead(self) -> Iterator[Any]:
-        """The data, one batch late, so that its last batch is known as such."""
-        batches = iter(self.data)
-        self.last = False
-        for batch in batches:
-            break
-        else:
-            return
-        for following in batches:
-            yield batch
-            batch = following
-        self.last = True
-        yield batch
-
-    def _refuse_empty_data(self) -> None:
-        if self.counts.epoch == 0:
-            raise RunDefinitionError("The data gave no batch; train needs at least one in each epoch.")
-        raise RunDefinitionError(
-            f"The data gave no batch in epoch {self.counts.epoch}: it is one-shot (a generator or an iterator) and was "
-            "used up. Give something that can be iterated again, such as a list or a DataLoader, or epochs=1."
-        )
+            refuse_empty_data(counts.epoch)
 
     def count_update(self) -> None:
         """Count this window's update, once however many optimizers step."""
@@ -223,61 +168,28 @@ class Live:
 
     def ask(self, asked: Sequence[Asked]) -> bool:
         """Remember what was asked for until the boundary; whether a skip is among it, which acts at once."""
-        skip = False
-        for one in asked:
-            match one.answer:
-                case SkipBatch() | SkipUpdate():
-                    skip = True
-                case EndEpoch():
-                    self.ends_epoch = True
-                case Evaluate(name=name):
-                    self._check_evaluation(one.by, name)
-                case Save():
-                    raise RunDefinitionError(
-                        f"{one.by!r} asked to save a checkpoint, but this run has nowhere to save to."
-                    )
-                case _:
-                    pass
-            self.asked.append(one)
-        return skip
-
-    def _check_evaluation(self, by: str, name: str) -> None:
-        known = tuple(sorted(one.name for one in self.evaluations))
-        if name not in known:
-            raise MissingValueError(
-                f"{by!r} asked for Evaluate({name!r}), but the run's evaluations are: {', '.join(known) or 'none'}.",
-                name,
-                known,
-            )
+        if not asked:
+            return False
+        self.ends_epoch = self.ends_epoch or any(isinstance(one.answer, EndEpoch) for one in asked)
+        return self.requests.take(asked)
 
     def due(self) -> Iterator[DueEvaluation]:
-        """The evaluations due at this boundary, by their triggers and then as asked for, each once."""
-        yield from self._with_those_asked_for([one for one in self.evaluations if self.has_moved() and one.due(self)])
+        """The evaluations due at this boundary, by their triggers or because somebody asked."""
+        return self.requests.waiting(self, triggers=self.has_moved())
 
     def asked_for(self) -> Iterator[DueEvaluation]:
-        """The evaluations that somebody asked for, each once."""
-        yield from self._with_those_asked_for([])
-
-    def _with_those_asked_for(self, waiting: list[DueEvaluation]) -> Iterator[DueEvaluation]:
-        while True:
-            wanted = decide(self.asked).evaluate if self.asked else ()
-            waiting += [one for name in wanted for one in self.evaluations if one.name == name]
-            waiting = [one for one in waiting if one.name not in self.evaluated]
-            if not waiting:
-                return
-            self.evaluated.add(waiting[0].name)
-            yield waiting[0]
+        """The evaluations that somebody asked for."""
+        return self.requests.waiting(self, triggers=False)
 
     def has_moved(self) -> bool:
         """Whether anything was finished since the last boundary."""
         now, then = self.counts, self.boundary
-        return (now.updates, now.batches, now.epochs) != (then.updates, then.batches, then.epochs)
+        return now.updates != then.updates or now.batches != then.batches or now.epochs != then.epochs
 
     def settle(self) -> None:
         """Let the answers of this boundary take effect, and open the next stretch."""
-        if self.asked:
-            self.end = decide(self.asked).stop or self.end
-            self.asked.clear()
+        if self.requests.asked:
+            self.end = self.requests.decide().stop or self.end
         if self.end is None and self.interrupts.signal is not None:
             self.end = Interrupted(self.interrupts.signal)
         self.leaving = self.end is not None or self.is_full()
@@ -291,11 +203,3 @@ class Live:
         """Keep what this epoch recorded."""
         row: dict[str, float] = {"epoch": self.counts.epoch, "updates": self.counts.updates}
         self.history.append({**row, **self.records.of_epoch()})
-
-
-def length_of(data: object) -> int | None:
-    """How many batches `data` has, if it knows."""
-    try:
-        return len(data)  # type: ignore[arg-type]  # asking is the way to know
-    except (TypeError, NotImplementedError):
-        return None

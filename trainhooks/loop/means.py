@@ -32,7 +32,7 @@ class Mean:
             return
         count = float(weight)
         if count:
-            self.total += float(value) * count
+            self.total += (value.item() if isinstance(value, Tensor) else value) * count
             self.items += count
 
     def _keep(self, value: float | Tensor, weight: float | Tensor) -> None:

@@ -17,17 +17,22 @@ from torch.optim import Optimizer
 _AUTOGRAD_LOG: Final = logging.getLogger("torch.autograd.graph")
 
 try:
+    from torch.autograd import _profiler_enabled  # type: ignore[attr-defined]
+    from torch.optim.optimizer import (
+        _global_optimizer_post_hooks,
+        _global_optimizer_pre_hooks,
+        _use_grad_for_differentiable,
+    )
+
     _run_backward: Final[Any] = torch.autograd.Variable._execution_engine.run_backward
     _set_grad_enabled: Final[Any] = torch._C._set_grad_enabled
-    _profiler_enabled: Final[Any] = torch.autograd._profiler_enabled
     _function_modes: Final[Any] = torch._C._len_torch_function_stack
     _functorch: Final[Any] = torch._C._functorch.peek_interpreter_stack
-    _pre_hooks: Final[Any] = torch.optim.optimizer._global_optimizer_pre_hooks
-    _post_hooks: Final[Any] = torch.optim.optimizer._global_optimizer_post_hooks
-    _HOOKED: Final[Any] = torch.optim.SGD.step.__code__
-    _UNDER_NO_GRAD: Final[Any] = torch.optim.SGD.step.__wrapped__.__code__  # type: ignore[attr-defined]
+    # Every optimizer class is given the first decoration when it is first used, and carries the second from its source.
+    _HOOKED: Final[Any] = Optimizer.profile_hook_step(lambda: None).__code__
+    _UNDER_NO_GRAD: Final[Any] = _use_grad_for_differentiable(lambda: None).__code__
     AVAILABLE = True
-except AttributeError:  # another torch: the plain calls serve
+except (AttributeError, ImportError):  # another torch: the plain calls serve
     AVAILABLE = False
 
 
@@ -89,8 +94,8 @@ class Quick:
             "step" in optimizer.__dict__
             or optimizer._optimizer_step_pre_hooks
             or optimizer._optimizer_step_post_hooks
-            or _pre_hooks
-            or _post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
             or _profiler_enabled()
             or optimizer.defaults.get("differentiable")
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trainhooks.core import End, Failed, Interrupted, ProcessStart, Registration, TrainEnd
 
 from .around import say_where
-from .boundary import deliver
+from .delivery import deliver
 from .heard import Heard
 from .live import Live
 from .reference import train_loop

@@ -17,7 +17,7 @@ from functools import cache
 from types import FunctionType
 from typing import Any, Final, TypeAlias, final
 
-from . import boundary, evaluation, reference, running, update
+from . import boundary, delivery, evaluation, reference, running, update
 
 Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
@@ -28,7 +28,7 @@ FUNCTIONS: Final[Functions] = {
         update.update,
         boundary.at_boundary,
         boundary.at_epoch_end,
-        boundary.deliver,
+        delivery.deliver,
         evaluation.evaluate,
         evaluation.predict,
         running.run,
@@ -92,7 +92,7 @@ def _without_the_unheard(tree: ast.FunctionDef, events: frozenset[str]) -> ast.F
 
 def _without_docstring(tree: ast.FunctionDef) -> ast.FunctionDef:
     if ast.get_docstring(tree) is not None:
-        tree.body = tree.body[1:]
+        tree.body = tree.body[1:] or [ast.Pass()]
     return tree
 
 

@@ -56,8 +56,8 @@ class Worker:
     optimizer: Optimizer
     names: Mapping[int, str]
     """Names of the model's parameters by `id`."""
-    inputs: tuple[Tensor, ...] = ()
-    """What backward is restricted to; empty for every leaf."""
+    restricted: bool = False
+    """Whether backward is restricted to the optimizer's own parameters."""
     quick: Quick = field(init=False)
     first_weight: float = 0.0
     """Weight of the open window's first batch that has items."""
@@ -69,7 +69,8 @@ class Worker:
     """The loss of the newest batch."""
 
     def __attrs_post_init__(self) -> None:
-        self.quick = Quick(self.optimizer, self.inputs)
+        parameters = [one for group in self.optimizer.param_groups for one in group["params"] if one.requires_grad]
+        self.quick = Quick(self.optimizer, tuple(parameters) if self.restricted else ())
 
     def forward(self, model: nn.Module, batch: object) -> StepOutput[Any]:
         """What this objective's step says of a batch."""

@@ -8,8 +8,8 @@ from torch import Tensor
 from trainhooks.core import StepOutput, name_of
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
-from .live import DueEvaluation
 from .means import Mean
+from .requests import DueEvaluation
 
 
 @final

@@ -1,0 +1,87 @@
+"""What hooks asked for since the last boundary, and the evaluations that are due at one."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+from attrs import define, field, frozen
+
+from trainhooks.core import Asked, Condition, Decision, Evaluate, Save, SkipBatch, SkipUpdate, Step, decide
+from trainhooks.errors import MissingValueError, RunDefinitionError
+
+
+@final
+@frozen(eq=False)
+class DueEvaluation:
+    """An evaluation of a run."""
+
+    name: str
+    data: Iterable[Any]
+    step: Step[Any, Any]
+    metrics: Mapping[str, Any]
+    due: Condition
+    """Its trigger, bound to the run; takes whatever has `since` and `at`."""
+
+
+@final
+@define(eq=False)
+class Requests:
+    """Answers wait here for the boundary; only skips act at once."""
+
+    evaluations: Sequence[DueEvaluation] = ()
+    """All those of the run."""
+    asked: list[Asked] = field(factory=list[Asked])
+    evaluated: set[str] = field(factory=set[str])
+    """Evaluations that have seen the model as it is."""
+
+    def take(self, asked: Sequence[Asked]) -> bool:
+        """Remember answers; whether a skip is among them.
+
+        Raises:
+            MissingValueError: if somebody asks for an evaluation that the run does not have.
+            RunDefinitionError: if somebody asks to save, and the run has nowhere to save to.
+        """
+        skip = False
+        for one in asked:
+            match one.answer:
+                case SkipBatch() | SkipUpdate():
+                    skip = True
+                case Evaluate(name=name):
+                    self._check_evaluation(one.by, name)
+                case Save():
+                    raise RunDefinitionError(
+                        f"{one.by!r} asked to save a checkpoint, but this run has nowhere to save to."
+                    )
+                case _:
+                    pass
+        self.asked += asked
+        return skip
+
+    def _check_evaluation(self, by: str, name: str) -> None:
+        known = tuple(sorted(one.name for one in self.evaluations))
+        if name not in known:
+            raise MissingValueError(
+                f"{by!r} asked for Evaluate({name!r}), but the run's evaluations are: {', '.join(known) or 'none'}.",
+                name,
+                known,
+            )
+
+    def waiting(self, place: object, *, triggers: bool) -> Iterator[DueEvaluation]:
+        """The evaluations due at a boundary, by their triggers and then as asked for, each once.
+
+        What the hooks of one of them ask for comes last; an evaluation that has seen the model as it is does not come.
+        """
+        waiting = [one for one in self.evaluations if one.due(place)] if triggers else []
+        while True:
+            wanted = decide(self.asked).evaluate if self.asked else ()
+            waiting += [one for name in wanted for one in self.evaluations if one.name == name]
+            waiting = [one for one in waiting if one.name not in self.evaluated]
+            if not waiting:
+                return
+            self.evaluated.add(waiting[0].name)
+            yield waiting[0]
+
+    def decide(self) -> Decision:
+        """What was asked for since the last boundary, which this one is; nothing waits any more."""
+        decision = decide(self.asked)
+        self.asked.clear()
+        return decision

@@ -1,0 +1,17 @@
+"""The front door: `train`, `evaluate`, `predict`, and what they take and give."""
+
+from .evaluating import evaluate, predict
+from .evaluations import Evaluation, Metric
+from .result import TrainResult
+from .supervision import supervised
+from .training import train
+
+__all__ = [
+    "Evaluation",
+    "Metric",
+    "TrainResult",
+    "evaluate",
+    "predict",
+    "supervised",
+    "train",
+]

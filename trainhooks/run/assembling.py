@@ -1,0 +1,88 @@
+"""From checked arguments to a run that is ready to start."""
+
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from trainhooks.core import Horizon, Run, Step, since_then
+from trainhooks.loop import (
+    Bindings,
+    DispatchTable,
+    DueEvaluation,
+    Live,
+    Objective,
+    Records,
+    Requests,
+    Transfer,
+    bind_table,
+    check_values,
+    length_of,
+    names_of_evaluation,
+    names_of_training,
+)
+
+from .evaluations import Evaluation
+from .preparing import preparation
+
+
+def assemble(
+    run: Run,
+    data: Iterable[Any],
+    objectives: Sequence[Objective],
+    evaluations: Sequence[Evaluation],
+    table: DispatchTable,
+    transfer: Transfer,
+) -> tuple[Live, Bindings]:
+    """Bind hooks and evaluations to the run; warns of triggers that can never fire.
+
+    Raises:
+        MissingValueError: if a hook reads a value that nothing provides.
+        RunDefinitionError: if a hook provides a value of the loop.
+    """
+    own = names_of_training([one.name for one in objectives]).union(
+        *(names_of_evaluation(one.name, one.metrics) for one in evaluations)
+    )
+    awaited = check_values(table, own, trains=True)
+    bindings = bind_table(table, run.rank, time.monotonic)
+    horizon = horizon_of(run, length_of(data))
+    bindings.warn_of_the_impossible(horizon)
+    live = Live(
+        run=run,
+        data=data,
+        requests=Requests([_due(one, objectives[0].step, horizon) for one in evaluations]),
+        prepare=preparation(objectives, bindings),
+        awaited=awaited,
+        transfer=transfer,
+        records=Records(own, keeps="on_record" in bindings.hooks),
+    )
+    return live, bindings
+
+
+def _due(evaluation: Evaluation, step: Step[Any, Any], horizon: Horizon) -> DueEvaluation:
+    rule = evaluation.when.rule
+    if rule.never(horizon):
+        warnings.warn(
+            f"The evaluation {evaluation.name!r}, when={evaluation.when}, can never be due in this run.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    due = rule.bind(since_then, time.monotonic)
+    return DueEvaluation(evaluation.name, evaluation.data, evaluation.step or step, evaluation.metrics, due)
+
+
+def horizon_of(run: Run, length: int | None) -> Horizon:
+    """The totals of a run by unit, as far as they are known from its arguments and the length of its data."""
+    batches = None if run.epochs is None or length is None else run.epochs * length
+    updates = None if run.epochs is None or length is None else run.epochs * -(-length // run.accumulate)
+    most_batches = None if run.max_updates is None else run.max_updates * run.accumulate
+    epochs = None if most_batches is None or not length else -(-most_batches // length)
+    return {
+        "updates": _least(updates, run.max_updates),
+        "batches": _least(batches, most_batches),
+        "epochs": _least(run.epochs, epochs),
+    }
+
+
+def _least(*totals: int | None) -> int | None:
+    return min((one for one in totals if one is not None), default=None)

@@ -1,0 +1,44 @@
+"""What happens between the registration of the hooks and the first batch."""
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+from attrs import evolve
+
+from trainhooks.core import TrainBegin
+from trainhooks.loop import Bindings, Live, Objective, Worker
+
+from .validation import made_optimizer
+
+
+def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable[[Live], None]:
+    """What makes a run ready: seed, device, optimizers, states of the hooks, train mode; in this order."""
+
+    def prepare(live: Live) -> None:
+        run = live.run
+        if run.seed is not None:
+            seed_everything(run.seed + run.rank.index)
+        run.model.to(run.device)
+        names = {id(parameter): name for name, parameter in run.model.named_parameters()}
+        optimizers = tuple(made_optimizer(one, run.model) for one in objectives)
+        live.workers = [
+            Worker(one, index, optimizer, names, restricted=len(objectives) > 1)
+            for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))
+        ]
+        for worker in live.workers:
+            worker.close()  # gradients that somebody left are not ours
+        live.run = evolve(run, optimizers=optimizers)
+        bindings.make_states(TrainBegin(run=live.run, at=live.at, resumed=live.resumed))
+        run.model.train()
+
+    return prepare
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of python, numpy if it is loaded, and torch on every device."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)

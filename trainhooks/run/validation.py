@@ -1,0 +1,195 @@
+"""Refusing what cannot be trained on, before anything moves."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from inspect import Parameter, signature
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from trainhooks.core import Step, name_of
+from trainhooks.errors import HookDefinitionError, RunDefinitionError
+from trainhooks.loop import Objective, length_of
+
+from .evaluations import Evaluation
+
+_PRECISIONS = ("float32", "bf16-mixed", "fp16-mixed")
+_INTERRUPT = ("raise", "return")
+
+
+def check_totals(epochs: object, max_updates: object, accumulate: object) -> None:
+    """Refuse a run without an end, and counts that are none."""
+    for name, count, least in (("epochs", epochs, 0), ("max_updates", max_updates, 0), ("accumulate", accumulate, 1)):
+        if count is None and name != "accumulate":
+            continue
+        if not isinstance(count, int) or isinstance(count, bool) or count < least:
+            raise RunDefinitionError(f"{name} is a whole number from {least} on, got {count!r}.")
+    if epochs is None and max_updates is None:
+        raise RunDefinitionError("A run needs an end: give epochs=, max_updates=, or both.")
+
+
+def check_words(precision: object, on_interrupt: object, seed: object) -> None:
+    """Refuse words that are none of those that we know."""
+    if precision not in _PRECISIONS:
+        raise RunDefinitionError(f"precision is {_listed(_PRECISIONS)}, got {precision!r}.")
+    if precision != "float32":
+        raise RunDefinitionError(f"precision={precision!r} is not there yet; this version trains in 'float32'.")
+    if on_interrupt not in _INTERRUPT:
+        raise RunDefinitionError(f"on_interrupt is {_listed(_INTERRUPT)}, got {on_interrupt!r}.")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise RunDefinitionError(f"seed is a whole number or None, got {seed!r}.")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model."""
+    if not isinstance(model, nn.Module):
+        raise RunDefinitionError(f"model is a torch.nn.Module, got {model!r}.")
+
+
+def check_data(data: object, epochs: int | None) -> None:
+    """Refuse data that is empty, or that is used up before the run is over; it is not iterated to find out."""
+    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        raise RunDefinitionError(f"data is something to iterate over, such as a DataLoader or a list, got {data!r}.")
+    if length_of(data) == 0:
+        raise RunDefinitionError("The data has length 0; train needs at least one batch.")
+    if epochs is not None and epochs > 1 and is_one_shot(data):
+        raise RunDefinitionError(
+            f"The data is one-shot (a {type(data).__name__}) and epochs={epochs}: it would be used up after the first. "
+            "Give something that can be iterated again, such as a list or a DataLoader, or epochs=1."
+        )
+
+
+def is_one_shot(data: object) -> bool:
+    """Whether `data` is known to be used up after one iteration: a generator, `zip`, `map`, an `itertools` iterator."""
+    return isinstance(data, Iterator) and type(data).__module__ in ("builtins", "itertools")
+
+
+def objectives_of(step: Step[Any, Any] | None, optimizer: object, model: nn.Module) -> tuple[Objective, ...]:
+    """What is minimised, as objectives; a single step and optimizer are the objective `"loss"`."""
+    objectives = _several(step, optimizer) if isinstance(optimizer, Sequence) else (_single(step, optimizer),)
+    for one in objectives:
+        if isinstance(one.optimizer, Optimizer):
+            check_shares_parameters(one.optimizer, model)
+    return objectives
+
+
+def _single(step: Step[Any, Any] | None, optimizer: Any) -> Objective:
+    if step is None or optimizer is None:
+        raise RunDefinitionError(
+            "A run needs a step and an optimizer, train(model, data, step, optimizer, ...), or objectives: "
+            "train(model, data, None, [Objective(name, step, optimizer), ...], ...)."
+        )
+    if isinstance(optimizer, Objective):
+        raise RunDefinitionError("Objectives come in a list: write optimizer=[Objective(name, step, optimizer)].")
+    _check_step(step)
+    _check_optimizer(optimizer)
+    return Objective("loss", step, optimizer)
+
+
+def _several(step: object, objectives: Sequence[object]) -> tuple[Objective, ...]:
+    if step is not None:
+        raise RunDefinitionError("Objectives bring their own steps; write step=None, or give one optimizer.")
+    if not objectives:
+        raise RunDefinitionError("The list of objectives is empty; give at least one Objective(name, step, optimizer).")
+    found: dict[str, Objective] = {}
+    for one in objectives:
+        if not isinstance(one, Objective):
+            raise RunDefinitionError(f"A list given as optimizer= holds Objective(name, step, optimizer), got {one!r}.")
+        if one.name in found:
+            raise RunDefinitionError(f"Two objectives are named {one.name!r}; their losses are recorded by name.")
+        _check_step(one.step)
+        _check_optimizer(one.optimizer)
+        found[one.name] = one
+    return tuple(found.values())
+
+
+def _check_step(step: object) -> None:
+    if not callable(step):
+        raise HookDefinitionError(f"A step is a function (model, batch) -> loss, got {step!r}.")
+
+
+def _check_optimizer(optimizer: object) -> None:
+    if isinstance(optimizer, Optimizer):
+        _refuse_closures(optimizer)
+    elif isinstance(optimizer, type) or not callable(optimizer):
+        raise RunDefinitionError(
+            "optimizer is a torch.optim.Optimizer, or a function of the model that makes one, such as "
+            f"lambda model: torch.optim.AdamW(model.parameters()); got {optimizer!r}."
+        )
+
+
+def _refuse_closures(optimizer: Optimizer) -> None:
+    closure = signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is Parameter.empty:
+        raise RunDefinitionError(
+            f"{type(optimizer).__name__} evaluates the loss several times in a step, by a closure, and an update here "
+            "has one forward and one backward for each batch; use an optimizer whose step() needs no closure."
+        )
+
+
+def made_optimizer(objective: Objective, model: nn.Module) -> Optimizer:
+    """The optimizer of an objective, for a model that is where it will be trained.
+
+    Raises:
+        RunDefinitionError: if what a function made is no optimizer, or it has no parameter of the model.
+    """
+    optimizer: object = objective.optimizer
+    if not isinstance(optimizer, Optimizer):
+        optimizer = objective.optimizer(model)  # type: ignore[operator]  # it is no optimizer
+        if not isinstance(optimizer, Optimizer):
+            raise RunDefinitionError(f"{name_of(objective.optimizer)!r} makes an optimizer of the model, got {optimizer!r}.")
+        _refuse_closures(optimizer)
+    check_shares_parameters(optimizer, model)
+    return optimizer
+
+
+def check_shares_parameters(optimizer: Optimizer, model: nn.Module) -> None:
+    """Refuse an optimizer without a parameter of the model."""
+    parameters = {id(one) for one in model.parameters()}
+    if not any(id(one) in parameters for group in optimizer.param_groups for one in group["params"]):
+        raise RunDefinitionError(
+            f"The {type(optimizer).__name__} has no parameter of the model, so training would change nothing; was it "
+            "made for another model, or before the parameters were replaced?"
+        )
+
+
+def check_evaluations(evaluations: Sequence[object], *, has_step: bool) -> tuple[Evaluation, ...]:
+    """Refuse evaluations that could not be told apart, or that have no step."""
+    if isinstance(evaluations, Evaluation):
+        raise RunDefinitionError("evaluations is a list: write evaluations=[Evaluation(...)].")
+    found: dict[str, Evaluation] = {}
+    for one in evaluations:
+        if not isinstance(one, Evaluation):
+            raise RunDefinitionError(f"evaluations holds Evaluation(name, data, ...), got {one!r}.")
+        if one.name in found:
+            raise RunDefinitionError(f"Two evaluations are named {one.name!r}; their values are recorded by name.")
+        if not one.name or one.name == "train":
+            raise RunDefinitionError(f"An evaluation cannot be named {one.name!r}; choose a name such as 'val'.")
+        if one.step is None and not has_step:
+            raise RunDefinitionError(
+                f"The evaluation {one.name!r} has no step, and several objectives have one each; write "
+                f"Evaluation({one.name!r}, data, step=...)."
+            )
+        if length_of(one.data) == 0:
+            raise RunDefinitionError(f"The data of the evaluation {one.name!r} has length 0.")
+        found[one.name] = one
+    return tuple(found.values())
+
+
+def device_of(model: nn.Module, device: object) -> torch.device:
+    """The device of a run: the one given, else where the model's parameters are, else the CPU."""
+    if device is None:
+        first = next(model.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+    try:
+        found = torch.device(device)  # type: ignore[call-overload]  # asking is the way to know
+    except (RuntimeError, TypeError) as error:
+        raise RunDefinitionError(f"device={device!r} is no device: {error}") from None
+    if found.type == "cuda" and found.index is None:
+        return torch.device("cuda", torch.cuda.current_device())  # as tensors say it
+    return cast("torch.device", found)

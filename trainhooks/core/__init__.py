@@ -1,6 +1,19 @@
 """The words and the algebra: contexts, answers, hook sets, their order, triggers and wrappers. No clock, no I/O."""
 
-from .answers import Answer, Asked, Decision, EndEpoch, Evaluate, Record, Save, SkipBatch, SkipUpdate, Steer, Stop, decide
+from .answers import (
+    Answer,
+    Asked,
+    Decision,
+    EndEpoch,
+    Evaluate,
+    Record,
+    Save,
+    SkipBatch,
+    SkipUpdate,
+    Steer,
+    Stop,
+    decide,
+)
 from .batches import (
     AfterBackward,
     BatchBegin,

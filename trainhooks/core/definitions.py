@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 from trainhooks.errors import HookDefinitionError
 
@@ -21,8 +21,7 @@ _FORMS: Mapping[str, tuple[str, str]] = {
 
 def name_of(hook: object) -> str:
     """The name of a hook that was given none: `__qualname__`, `lambda@file:line`, or the class of an object."""
-    if isinstance(hook, functools.partial):
-        return name_of(hook.func)
+    hook = _innermost(hook)
     name: object = getattr(hook, "__qualname__", None)
     if not isinstance(name, str):
         return type(hook).__qualname__
@@ -32,14 +31,19 @@ def name_of(hook: object) -> str:
     return name
 
 
+def _innermost(hook: object) -> object:
+    """The function behind partials."""
+    return _innermost(cast("functools.partial[object]", hook).func) if isinstance(hook, functools.partial) else hook
+
+
 def definition_of(hook: object) -> str:
     """A hook as its user wrote it: name, signature, file and line."""
-    inner = hook.func if isinstance(hook, functools.partial) else hook
+    inner = _innermost(hook)
     function: object = getattr(inner, "__func__", inner)
     if not inspect.isfunction(function):
-        function = getattr(type(inner), "__call__", inner)
+        function = inspect.getattr_static(type(inner), "__call__", inner)
     try:
-        signature = str(inspect.signature(hook))  # type: ignore[arg-type]  # anything may be asked
+        signature = str(inspect.signature(cast("Callable[..., object]", hook)))
     except (TypeError, ValueError):
         signature = "(...)"
     code = getattr(function, "__code__", None)

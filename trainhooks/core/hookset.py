@@ -1,7 +1,7 @@
 """`HookSet`, the one form that every hook takes, and the way from everything `hooks=` accepts to it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, Union, cast, final
+from typing import Any, Generic, TypeAlias, cast, final
 
 from attrs import field, frozen
 from typing_extensions import TypeVar, Unpack
@@ -81,7 +81,7 @@ class HookSet(Generic[B_in, O_in]):
     ) -> None:
         hooks = {event: _several(given, spec_of(event)) for event, given in slots.items()}
         if not any(hooks.values()):
-            raise HookDefinitionError(f"A hook set needs a hook on at least one event. The events: {', '.join(EVENTS)}.")
+            raise HookDefinitionError(f"A hook set needs a hook on some event. The events: {', '.join(EVENTS)}.")
         self.__attrs_init__(  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             name=name or name_of(next(one[0] for one in hooks.values() if one)),
             order=_integer(order),
@@ -107,7 +107,7 @@ class HookSet(Generic[B_in, O_in]):
         return f"HookSet({self.name!r}: {', '.join(event for event, _ in self.slots)})"
 
 
-Hooks: TypeAlias = Union[HookSet[B, O], HookDict[B, O], HookObject[B, O], Sequence["Hooks[B, O]"]]
+Hooks: TypeAlias = HookSet[B, O] | HookDict[B, O] | HookObject[B, O] | Sequence["Hooks[B, O]"]
 """Everything that `hooks=` takes."""
 
 
@@ -133,9 +133,11 @@ def flatten(hooks: object) -> Iterator[HookSet]:
         for one in cast("Sequence[object]", hooks):
             yield from flatten(one)
     elif isinstance(hooks, type):
-        raise HookDefinitionError(f"hooks= got the class {hooks.__qualname__}; give an instance: {hooks.__qualname__}().")
+        name = hooks.__qualname__
+        raise HookDefinitionError(f"hooks= got the class {name}; give an instance: {name}().")
     elif callable(hooks) and not any(hasattr(hooks, event) for event in EVENTS):
-        raise HookDefinitionError(f"hooks= got the function {name_of(hooks)}; say when: {{'on_batch_end': {name_of(hooks)}}}.")
+        name = name_of(hooks)
+        raise HookDefinitionError(f"hooks= got the function {name}; say when: {{'on_batch_end': {name}}}.")
     else:
         methods = cast("Slots", hooks_of_object(hooks))
         yield HookSet(name=type(hooks).__qualname__, **methods)
@@ -155,9 +157,8 @@ def spec_of(event: str) -> EventSpec:
 
 
 def _several(given: object, spec: EventSpec) -> tuple[Entry, ...]:
-    hooks = cast("Sequence[object]", given) if isinstance(given, Sequence) and not callable(given) else (given,)
-    if isinstance(given, str):
-        hooks = (given,)
+    is_one = callable(given) or not isinstance(given, Sequence) or isinstance(given, str)
+    hooks: Sequence[object] = (given,) if is_one else cast("Sequence[object]", given)
     return tuple(one if isinstance(one, PerRun) else check_hook(one, spec) for one in hooks)
 
 
@@ -184,7 +185,7 @@ def _ranks(ranks: object) -> frozenset[int] | None:
     if ranks is None:
         return None
     if not isinstance(ranks, frozenset | set | tuple | list) or not ranks:
-        raise HookDefinitionError(f"ranks is a set of global ranks or None, got {ranks!r}; write ranks=frozenset({{0}}).")
+        raise HookDefinitionError(f"ranks is a set of ranks or None, got {ranks!r}; write ranks=frozenset({{0}}).")
     return frozenset(cast("frozenset[int]", ranks))
 
 

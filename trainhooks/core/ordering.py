@@ -155,11 +155,10 @@ def arrange(sets: Sequence[HookSet]) -> Arrangement:
     for edge in arrangement.edges:
         first, then = sets[edge.first], sets[edge.then]
         if first.order > then.order:
-            path = (then.name, first.name, then.name)
             raise OrderCycleError(
-                f"{then.name!r} has order={then.order} and so comes before {first.name!r} with order={first.order}, but "
+                f"{then.name!r} with order={then.order} comes before {first.name!r} with order={first.order}, but "
                 f"{first.name!r} must come before {then.name!r}, because {edge.why}. Change one of the orders.",
-                path,
+                (then.name, first.name, then.name),
             )
     if len(arrangement.place([True] * len(sets))) < len(sets):
         cycle = _cycle(arrangement)

@@ -34,6 +34,8 @@ class Rule(Protocol):
 @final
 @frozen
 class Every:
+    """Due at each multiple of `n`."""
+
     n: int
     unit: Unit
 
@@ -60,6 +62,8 @@ class Every:
 @final
 @frozen
 class AtPoints:
+    """Due at these counts, ascending."""
+
     counts: tuple[int, ...]
     unit: Unit
 
@@ -84,6 +88,8 @@ class AtPoints:
 @final
 @frozen
 class Since:
+    """Holds from a count on."""
+
     n: int
     unit: Unit
 
@@ -104,6 +110,8 @@ class Since:
 @final
 @frozen
 class Until:
+    """Holds up to a count."""
+
     n: int
     unit: Unit
 
@@ -124,6 +132,8 @@ class Until:
 @final
 @frozen
 class EverySeconds:
+    """Due when so many seconds have gone by."""
+
     seconds: float
 
     @property
@@ -153,6 +163,8 @@ class EverySeconds:
 @final
 @frozen
 class Both:
+    """Holds where both do."""
+
     left: Rule
     right: Rule
 
@@ -174,6 +186,8 @@ class Both:
 @final
 @frozen
 class Either:
+    """Holds where one does."""
+
     left: Rule
     right: Rule
 
@@ -195,6 +209,8 @@ class Either:
 @final
 @frozen
 class Not:
+    """Holds where the other does not."""
+
     rule: Rule
 
     @property

@@ -3,7 +3,7 @@
 Three prefixes, three meanings: `on_*` hears, `transform_*` replaces, `around_*` wraps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Never, TypeAlias, TypedDict
 

@@ -71,7 +71,7 @@ def stateful(
     takes_begin = _takes_begin(init)
     if takes_begin and (early := [event for event in _EARLIER_THAN_TRAIN_BEGIN if event in slots]):
         raise HookDefinitionError(
-            f"The init of {name!r} takes the TrainBegin, so its state is not there yet at {early[0]}; make it of nothing."
+            f"The init of {name!r} takes the TrainBegin, so it has no state yet at {early[0]}; make it of nothing."
         )
     threaded = {event: PerRun(_threaded(event, hook)) for event, hook in slots.items()}
     keeper: HookSet[B, O] = HookSet(
@@ -99,7 +99,7 @@ def needs_begin(hook_set: HookSet) -> bool:
 
 def _takes_begin(init: object) -> bool:
     if not callable(init):
-        raise HookDefinitionError(f"init makes the first state: a function of nothing or of the TrainBegin, got {init!r}.")
+        raise HookDefinitionError(f"init is a function of nothing, or of the TrainBegin, got {init!r}.")
     try:
         signature = inspect.signature(init)
     except (TypeError, ValueError):
@@ -130,7 +130,11 @@ class _Threaded:
     def bind(self, scope: Scope, /) -> Hook:
         hook = self.hook
         if self.kind == "around":
-            return lambda ctx: hook(ctx, scope.state)
+
+            def wrap(ctx: object) -> object:
+                return hook(ctx, scope.state)
+
+            return wrap
         if self.kind == "on":
 
             def hear(ctx: object) -> object:
@@ -146,9 +150,9 @@ class _Threaded:
         return replace
 
     def pair(self, returned: object, second: str) -> tuple[object, object]:
-        if type(returned) is not tuple or len(returned) != 2:
+        if not isinstance(returned, tuple) or len(pair := cast("tuple[object, ...]", returned)) != 2:
             raise HookDefinitionError(
                 f"A stateful hook on {self.event} returns (state, {second}), but {definition_of(self.hook)} "
                 f"returned {returned!r}."
             )
-        return returned
+        return pair[0], pair[1]

@@ -56,8 +56,7 @@ def for_device(i: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
 
 def named(name: str, hook: Hooks[B, O]) -> HookSet[B, O]:
     """The same hook set under another name; a stateful set's state is saved under it."""
-    if not isinstance(name, str) or not name:
-        raise HookDefinitionError(f"named wants a name first, got {name!r}.")
+    _check_name(name)
     return changed(_single("named", hook), name=name)
 
 
@@ -84,8 +83,13 @@ def _sets(hooks: tuple[Hooks[B, O], ...]) -> Iterator[HookSet[B, O]]:
 def _single(word: str, hook: Hooks[B, O]) -> HookSet[B, O]:
     hook_sets = tuple(_sets((hook,)))
     if len(hook_sets) != 1:
-        raise HookDefinitionError(f"{word} takes one hook set, got {len(hook_sets)}: {', '.join(map(repr, hook_sets))}.")
+        raise HookDefinitionError(f"{word} takes one hook set, got {len(hook_sets)}: {hook_sets!r}.")
     return hook_sets[0]
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise HookDefinitionError(f"named wants a name first, got {name!r}.")
 
 
 def _index(word: str, i: object) -> None:
@@ -110,13 +114,17 @@ class Guarded:
         """The guarded hook, for one run."""
         hook = bind(self.entry, scope)
         due = self.trigger.rule.bind(EVENTS[self.event].span, scope.clock)
-        match EVENTS[self.event].kind:
-            case "on":
-                return lambda ctx: hook(ctx) if due(ctx) else None
-            case "transform":
-                return lambda ctx, value: hook(ctx, value) if due(ctx) else value
-            case "around":
-                return lambda ctx: hook(ctx) if due(ctx) else nullcontext()
+
+        def hear(ctx: object) -> object:
+            return hook(ctx) if due(ctx) else None
+
+        def replace(ctx: object, value: object) -> object:
+            return hook(ctx, value) if due(ctx) else value
+
+        def wrap(ctx: object) -> object:
+            return hook(ctx) if due(ctx) else nullcontext()
+
+        return _of_kind(EVENTS[self.event].kind, hear, replace, wrap)
 
 
 def guards_of(hook_set: HookSet) -> Iterator[Guarded]:
@@ -131,21 +139,28 @@ def guards_of(hook_set: HookSet) -> Iterator[Guarded]:
 
 def fenced(hook: Hook, event: str, scope: Scope) -> Hook:
     """`hook` as a quarantined set calls it: failures stay inside."""
-    fence = _Fence(event, EVENTS[event].kind, scope)
-    match fence.kind:
-        case "on":
-            return lambda ctx: fence.call(lambda: hook(ctx), None)
-        case "transform":
-            return lambda ctx, value: fence.call(lambda: hook(ctx, value), value)
-        case "around":
-            return lambda ctx: _FencedManager(fence, fence.call(lambda: hook(ctx), None))
+    fence = _Fence(event, scope)
+
+    def hear(ctx: object) -> object:
+        return fence.call(lambda: hook(ctx), None)
+
+    def replace(ctx: object, value: object) -> object:
+        return fence.call(lambda: hook(ctx, value), value)
+
+    def wrap(ctx: object) -> object:
+        return _FencedManager(fence, fence.call(lambda: hook(ctx), None))
+
+    return _of_kind(EVENTS[event].kind, hear, replace, wrap)
+
+
+def _of_kind(kind: Kind, hear: Hook, replace: Hook, wrap: Hook) -> Hook:
+    return {"on": hear, "transform": replace, "around": wrap}[kind]
 
 
 @final
 @frozen
 class _Fence:
     event: str
-    kind: Kind
     scope: Scope
 
     def call(self, hook: Callable[[], Any], instead: object) -> Any:

@@ -2,8 +2,8 @@
 
 from .bindings import Bindings, bind_table
 from .explain import explain
-from .heard import Heard, hear
 from .feeding import length_of
+from .heard import Heard, hear
 from .interrupts import Interrupts
 from .live import Live
 from .provided import check_values, names_of_evaluation, names_of_training

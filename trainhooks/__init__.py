@@ -4,7 +4,7 @@ Start at `train`; then read the loop itself, `trainhooks/loop/reference.py`. The
 `trainhooks.hooks`.
 """
 
-from .core import (
+from trainhooks.core import (
     EVENTS,
     AfterBackward,
     Answer,
@@ -66,7 +66,7 @@ from .core import (
     until,
     when,
 )
-from .errors import (
+from trainhooks.errors import (
     DuplicateHookNameError,
     HookDefinitionError,
     MissingValueError,
@@ -74,8 +74,8 @@ from .errors import (
     RunDefinitionError,
     TrainhooksError,
 )
-from .loop import DispatchTable, Objective, compose, explain
-from .run import Evaluation, TrainResult, evaluate, predict, supervised, train
+from trainhooks.loop import DispatchTable, Objective, compose, explain
+from trainhooks.run import Evaluation, TrainResult, evaluate, predict, supervised, train
 
 __all__ = [
     "AfterBackward",

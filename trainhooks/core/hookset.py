@@ -157,8 +157,9 @@ def spec_of(event: str) -> EventSpec:
 
 
 def _several(given: object, spec: EventSpec) -> tuple[Entry, ...]:
-    is_one = callable(given) or not isinstance(given, Sequence) or isinstance(given, str)
-    hooks: Sequence[object] = (given,) if is_one else cast("Sequence[object]", given)
+    hooks: Sequence[object] = (given,)
+    if not callable(given) and not isinstance(given, str) and isinstance(given, Sequence):
+        hooks = cast("Sequence[object]", given)
     return tuple(one if isinstance(one, PerRun) else check_hook(one, spec) for one in hooks)
 
 

@@ -63,7 +63,11 @@ class Member:
 
     def with_a_state(self, hook: Hook) -> Hook:
         """`hook`, called only if the run came as far as making the set's state."""
-        return lambda ctx: hook(ctx) if self.has_state else None
+
+        def hear(ctx: object) -> object:
+            return hook(ctx) if self.has_state else None
+
+        return hear
 
 
 @final
@@ -122,13 +126,12 @@ def bind_table(table: DispatchTable, rank: Rank, clock: Callable[[], float]) -> 
     for member in members:
         if member.owner.init is not None and not needs_begin(member.owner):
             member.make_state(None)
-    hooks = {
-        event: tuple(
-            bound for place in table.arrangement.order(event) if here[place] for bound in all_members[place].hooks(event)
-        )
-        for event in EVENTS
-    }
-    return Bindings(members, {event: bound for event, bound in hooks.items() if bound})
+    hooks: dict[str, tuple[Bound, ...]] = {}
+    for event in EVENTS:
+        called = [all_members[place] for place in table.arrangement.order(event) if here[place]]
+        if called:
+            hooks[event] = tuple(bound for member in called for bound in member.hooks(event))
+    return Bindings(members, hooks)
 
 
 def _is_called_on(one: HookSet, rank: Rank) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -30,8 +30,8 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
         if heard.on_evaluation_begin is not None:
             heard.on_evaluation_begin(EvaluationBegin(run=run, at=at, since=since, name=name))
         tally = Tally(evaluation)
-        for index, batch in enumerate(evaluation.data):
-            batch = live.transfer(batch, run.device)
+        for index, fetched in enumerate(evaluation.data):
+            batch = live.transfer(fetched, run.device)
             output = forward(evaluation.step, run.model, batch)
             tally.add(output)
             if heard.on_after_batch_prediction is not None:
@@ -84,9 +84,9 @@ def predict(
 
 def three(step: object, returned: object) -> tuple[Any, Any, Any]:
     """What a predict step returned, if it has the form."""
-    if not isinstance(returned, tuple) or len(returned) != 3:
+    if not isinstance(returned, tuple) or len(parts := cast("tuple[object, ...]", returned)) != 3:
         raise HookDefinitionError(
             f"A predict step returns (y_pred, y_test, metadata), but {name_of(step)!r} returned {returned!r}; write "
             "None for what there is not."
         )
-    return returned
+    return parts[0], parts[1], parts[2]

@@ -25,11 +25,12 @@ def batches_of(data: Iterable[Any], length: int | None, *, looks_ahead: bool) ->
 
 def _one_ahead(data: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     batches = iter(data)
-    for batch in batches:
+    for first in batches:
+        held = first
         for following in batches:
-            yield batch, False
-            batch = following
-        yield batch, True
+            yield held, False
+            held = following
+        yield held, True
 
 
 def refuse_empty_data(epoch: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast, final
 
 from attrs import evolve, frozen
@@ -89,7 +90,7 @@ def hear(hooks: Mapping[str, Sequence[Bound]], records: Records) -> Heard:
 def _one_callable(spec: EventSpec, bound: tuple[Bound, ...], records: Records) -> Hook:
     event = _Event(spec, bound, records)
     if spec.kind == "around":
-        return lambda ctx: Around(spec, bound, ctx)
+        return partial(Around, spec, bound)
     if spec.kind == "transform":
         return event.fold
     if spec.name == "on_train_end":
@@ -172,13 +173,8 @@ class _Event:
                 f"{self.spec.name} returns {wanted[1] if wanted else 'the batch'}, changed or as it was, but "
                 f"{one.owner.name!r} returned {new!r}. Did it forget to return the value?"
             )
-        if isinstance(old, Sequence) and isinstance(new, Sequence) and self.spec.name == "transform_gradients":
-            shapes = [tuple(one.shape) for one in old]
-            if [tuple(one.shape) for one in new] != shapes:
-                raise HookDefinitionError(
-                    f"transform_gradients returns one gradient for each of the {len(shapes)} parameters, of its shape, "
-                    f"but {one.owner.name!r} returned {len(new)} tensors of shapes {[tuple(g.shape) for g in new]}."
-                )
+        if self.spec.name == "transform_gradients" and new is not old:
+            _check_gradients(one.owner.name, cast("Gradients", new), cast("Gradients", old))
         return new
 
     def answers(self, owner: HookSet, answer: object, ctx: Any) -> list[Asked]:
@@ -198,6 +194,16 @@ class _Event:
         return asked
 
 
+def _check_gradients(by: str, new: Gradients, old: Gradients) -> None:
+    wanted = [tuple(one.shape) for one in old]
+    shapes = [tuple(one.shape) if isinstance(one, Tensor) else one for one in cast("Sequence[object]", new)]
+    if shapes != wanted:
+        raise HookDefinitionError(
+            f"transform_gradients returns one gradient for each of the {len(wanted)} parameters, of its shape, but "
+            f"{by!r} returned {len(shapes)}, of shapes {shapes}."
+        )
+
+
 _WANTED: Mapping[str, tuple[type, str]] = {
     "transform_loss": (Tensor, "the loss, a 0-d tensor"),
     "transform_gradients": (Sequence, "the gradients, a sequence of tensors"),
@@ -207,11 +213,11 @@ _WANTED: Mapping[str, tuple[type, str]] = {
 
 def began(ctx: Any, spec: EventSpec) -> Progress:
     """When the stretch of progress began that an event covers."""
+    at: Progress = ctx.at
     if isinstance(ctx, EpochBegin) or not spec.advances:
-        at: Progress = ctx.at
         return at
     return evolve(
-        ctx.at,
+        at,
         updates=spec.span(ctx, "updates")[0],
         batches=spec.span(ctx, "batches")[0],
         epochs=spec.span(ctx, "epochs")[0],

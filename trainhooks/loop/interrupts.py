@@ -6,7 +6,7 @@ parameters and optimizer state are never half-updated.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import final
@@ -46,7 +46,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> Generator[None]:
         """Take SIGINT over for the block, in the main thread and unless it is ignored; hand it back after."""
         earlier = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is not threading.main_thread() or earlier in (signal.SIG_IGN, None):

@@ -107,7 +107,7 @@ class Live:
 
     def feed(self) -> Iterator[Any]:
         """This epoch's batches, on the device; ends when the data or the run does, or somebody ends the epoch."""
-        if self.leaving or self.ends_epoch:
+        if self.leaves_epoch():
             return
         counts, accumulate, device, transfer = self.counts, self.run.accumulate, self.run.device, self.transfer
         index = -1
@@ -120,11 +120,15 @@ class Live:
             self._at = None
             self.requests.evaluated.clear()
             yield transfer(batch, device)
-            if self.leaving or self.ends_epoch or (self.last and self.is_full()):
+            if self.leaves_epoch() or (self.last and self.is_full()):
                 return
         self.exhausted = True
         if index < 0:
             refuse_empty_data(counts.epoch)
+
+    def leaves_epoch(self) -> bool:
+        """Whether no further batch of this epoch is wanted."""
+        return self.leaving or self.ends_epoch
 
     def count_update(self) -> None:
         """Count this window's update, once however many optimizers step."""
@@ -170,7 +174,7 @@ class Live:
         """Remember what was asked for until the boundary; whether a skip is among it, which acts at once."""
         if not asked:
             return False
-        self.ends_epoch = self.ends_epoch or any(isinstance(one.answer, EndEpoch) for one in asked)
+        self.ends_epoch |= any(isinstance(one.answer, EndEpoch) for one in asked)
         return self.requests.take(asked)
 
     def due(self) -> Iterator[DueEvaluation]:

@@ -1,6 +1,6 @@
 """Means over items, taken without reading a device in a step."""
 
-from typing import final
+from typing import cast, final
 
 import torch
 from attrs import define, field
@@ -60,10 +60,15 @@ class Mean:
         self.fold()
         total, items = self.total, self.items
         if self._sums is not None:
-            there = self._sums.tolist()
-            total, items = total + there[0], items + there[1]
+            of_device, items_there = numbers_of(self._sums)
+            total, items = total + of_device, items + items_there
         return total / items if items else float("nan")
 
 
 def _wide(values: Tensor) -> Tensor:
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def numbers_of(values: Tensor) -> list[float]:
+    """A 1-d tensor as numbers: one read of its device."""
+    return cast("list[float]", values.tolist())

@@ -5,9 +5,11 @@ of the grad mode. This file leaves those out while nothing listens to them, and 
 private names of torch stand here and nowhere else; where one of them is missing, every call is the plain one.
 """
 
+# pyright: reportPrivateUsage=false, reportPossiblyUnboundVariable=false, reportConstantRedefinition=false
+
 import logging
-from collections.abc import Callable
-from typing import Any, Final, final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast, final
 
 import torch
 from attrs import define, field
@@ -27,7 +29,7 @@ try:
     _run_backward: Final[Any] = torch.autograd.Variable._execution_engine.run_backward
     _set_grad_enabled: Final[Any] = torch._C._set_grad_enabled
     _function_modes: Final[Any] = torch._C._len_torch_function_stack
-    _functorch: Final[Any] = torch._C._functorch.peek_interpreter_stack
+    _functorch: Final[Any] = cast("Any", torch._C)._functorch.peek_interpreter_stack
     # Every optimizer class is given the first decoration when it is first used, and carries the second from its source.
     _HOOKED: Final[Any] = Optimizer.profile_hook_step(lambda: None).__code__
     _UNDER_NO_GRAD: Final[Any] = _use_grad_for_differentiable(lambda: None).__code__
@@ -56,7 +58,7 @@ class Quick:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a 0-d loss to the parameters' `.grad`."""
         if not self.engine_will_do(loss):
-            loss.backward(inputs=self.inputs or None)  # type: ignore[no-untyped-call]
+            loss.backward(inputs=self.inputs or None)
             return
         _run_backward((loss,), (self._unit,), False, False, self.inputs, allow_unreachable=True, accumulate_grad=True)
 
@@ -120,3 +122,9 @@ def bare_step(optimizer: Optimizer) -> Callable[[Optimizer], object] | None:
         return None
     bare: Callable[[Optimizer], object] | None = getattr(inner, "__wrapped__", None)
     return bare
+
+
+def scale(tensors: Sequence[Tensor], factor: float | Tensor) -> None:
+    """Multiply all the tensors by one factor in place, in as few kernels as there can be."""
+    if tensors:
+        cast("Any", torch)._foreach_mul_(tensors, factor)

@@ -11,6 +11,8 @@ from torch import Tensor
 from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, Progress, Record, Values
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
+from .means import numbers_of
+
 LOOP = "loop"
 _BURST = 64
 
@@ -91,8 +93,8 @@ class Records:
         for device in {value.device for value in tensors.values()}:
             there = [(key, value) for key, value in tensors.items() if value.device == device]
             wide = torch.float32 if device.type == "mps" else torch.float64
-            burst = torch.stack([value.reshape(()).to(wide) for _, value in there]).tolist()
-            numbers.update(zip((key for key, _ in there), burst, strict=True))
+            burst = torch.stack([value.reshape(()).to(wide) for _, value in there])
+            numbers.update(zip((key for key, _ in there), numbers_of(burst), strict=True))
         for held, name, value in waiting:
             held[name] = numbers[id(value)]
         self._unread = False
@@ -127,9 +129,10 @@ def _scalar(by: str, name: str, value: object) -> float | Tensor:
     if isinstance(value, Tensor):
         if value.numel() != 1 or value.is_complex():
             raise HookDefinitionError(
-                f"{by!r} recorded {name!r} as a tensor of shape {tuple(value.shape)}; a recorded value is one real number."
+                f"{by!r} recorded {name!r} as a {value.dtype} tensor of shape {tuple(value.shape)}; record one real "
+                "number."
             )
         return float(value) if value.is_cpu else value.detach().reshape(()).clone()
     if not isinstance(value, Real):
-        raise HookDefinitionError(f"{by!r} recorded {name!r} as {value!r}; a recorded value is a number or a 0-d tensor.")
+        raise HookDefinitionError(f"{by!r} recorded {name!r} as {value!r}; record a number or a 0-d tensor.")
     return float(value)

@@ -8,6 +8,10 @@ The parts that it calls read the same way: `update.update` (gradients to paramet
 (evaluations, records, decisions), `evaluation.evaluate`.
 """
 
+# A run has at least one worker, so what the last one leaves is bound:
+# mypy: disable-error-code=possibly-undefined
+# pyright: reportPossiblyUnboundVariable=false
+
 from contextlib import nullcontext
 
 from trainhooks.core import AfterBackward, BatchBegin, BatchEnd, EpochBegin, LossReady, TrainBegin
@@ -48,7 +52,7 @@ def train_loop(live: Live, heard: Heard) -> None:
                             continue  # a skipped batch has no later event
                         live.closes = live.closes or live.ends_epoch
                     if heard.transform_batch is not None:
-                        batch = heard.transform_batch(
+                        batch = heard.transform_batch(  # noqa: PLW2901
                             BatchBegin(run=run, at=live.at, batch=batch, closes_window=live.closes), batch
                         )
 

@@ -51,8 +51,8 @@ def specialise(events: frozenset[str]) -> Functions:
             return FUNCTIONS
         made[function.__name__] = _compiled(_without_the_unheard(tree, events), function)
     for one in made.values():
-        replaced = {name: made[value.__name__] for name, value in one.__globals__.items() if value in FUNCTIONS.values()}
-        one.__globals__.update(replaced)
+        seen = one.__globals__
+        seen.update({name: made[name] for name, original in FUNCTIONS.items() if seen.get(name) is original})
     return made
 
 
@@ -87,7 +87,8 @@ def _compiled(tree: ast.FunctionDef, function: Callable[..., Any]) -> FunctionTy
 
 
 def _without_the_unheard(tree: ast.FunctionDef, events: frozenset[str]) -> ast.FunctionDef:
-    return _Subtraction(events).visit(tree)
+    kept: ast.FunctionDef = _Subtraction(events).visit(tree)
+    return kept
 
 
 def _without_docstring(tree: ast.FunctionDef) -> ast.FunctionDef:
@@ -143,7 +144,7 @@ def events_asked_for(test: ast.expr) -> frozenset[str]:
             return frozenset({event})
         case ast.BoolOp(op=ast.Or(), values=values):
             asked = [events_asked_for(value) for value in values]
-            return frozenset().union(*asked) if all(asked) else frozenset()
+            return frozenset(event for events in asked for event in events) if all(asked) else frozenset()
         case _:
             return frozenset()
 

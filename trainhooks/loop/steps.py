@@ -1,7 +1,7 @@
 """From a batch to gradients: calling the step, weighing its loss, back-propagating it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from attrs import define, field, frozen
@@ -12,7 +12,7 @@ from trainhooks.core import Step, StepOutput, name_of
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .means import Mean
-from .quick import Quick
+from .quick import Quick, scale
 
 _INFINITY = float("inf")
 
@@ -36,9 +36,9 @@ def forward(step: Step[Any, Any], model: nn.Module, batch: object) -> StepOutput
     Raises:
         HookDefinitionError: if the step returns neither a tensor nor a `StepOutput`.
     """
-    output: object = step(model, batch)
+    output = step(model, batch)
     if type(output) is StepOutput:
-        return cast("StepOutput[Any]", output)
+        return output
     if isinstance(output, Tensor):
         return StepOutput(output)
     raise HookDefinitionError(
@@ -91,8 +91,8 @@ class Worker:
             return
         else:
             raise RunDefinitionError(
-                f"The step {name_of(self.objective.step)!r} gave its loss the weight {weight!r}; a weight counts items: "
-                "a finite number, 0 or more."
+                f"The step {name_of(self.objective.step)!r} gave its loss the weight {weight!r}; a weight counts "
+                "items, so it is finite and 0 or more."
             )
         if loss.shape or not loss.requires_grad:
             self.refuse(loss)
@@ -103,8 +103,8 @@ class Worker:
         step = name_of(self.objective.step)
         if loss.numel() != 1 or loss.shape:
             raise HookDefinitionError(
-                f"The loss of the step {step!r} has shape {tuple(loss.shape)}; a loss is a scalar: reduce it to the mean "
-                "over the batch's items."
+                f"The loss of the step {step!r} has shape {tuple(loss.shape)}; a loss is a scalar, so reduce it to the "
+                "mean over the batch's items."
             )
         raise HookDefinitionError(
             f"The loss of the step {step!r} does not require grad; was it detached, made with .item(), or are all "
@@ -135,9 +135,9 @@ class Worker:
         weight = self.weight
         if isinstance(weight, Tensor):
             factor = torch.where(weight > 0, 1.0 / weight, torch.zeros_like(weight))
-            torch._foreach_mul_(self.gradients(self.with_gradient()), factor)
+            scale(self.gradients(self.with_gradient()), factor)
         elif weight and weight != self.first_weight:
-            torch._foreach_mul_(self.gradients(self.with_gradient()), self.first_weight / weight)
+            scale(self.gradients(self.with_gradient()), self.first_weight / weight)
         return isinstance(weight, Tensor) or weight > 0.0
 
     def with_gradient(self) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any, final
 
@@ -46,7 +46,7 @@ class Streams:
 
 
 @contextmanager
-def same_modes(model: nn.Module) -> Iterator[None]:
+def same_modes(model: nn.Module) -> Generator[None]:
     """Give every module its mode back, train or eval, on leaving."""
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -57,7 +57,7 @@ def same_modes(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def looking_only(model: nn.Module, device: torch.device) -> Iterator[None]:
+def looking_only(model: nn.Module, device: torch.device) -> Generator[None]:
     """Eval mode without gradients; on leaving, modes and random streams are what they were, also on exceptions."""
     streams = Streams.now(device)
     try:

@@ -35,12 +35,14 @@ class Tally:
             if output.output is None:
                 raise HookDefinitionError(
                     f"The evaluation {self.evaluation.name!r} has metrics, but its step "
-                    f"{name_of(self.evaluation.step)!r} returned no output; return StepOutput(loss, weight, output, target)."
+                    f"{name_of(self.evaluation.step)!r} returned no output; return StepOutput(loss, weight, output, "
+                    "target)."
                 )
             if keeps_count(metric):
                 metric.update(output.output, output.target)
             else:
-                self.means.setdefault(name, Mean()).add(scalar(name, metric(output.output, output.target)), output.weight)
+                value = scalar(name, metric(output.output, output.target))
+                self.means.setdefault(name, Mean()).add(value, output.weight)
 
     def read(self) -> dict[str, float]:
         """The values under their full names; reads the device."""

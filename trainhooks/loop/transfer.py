@@ -1,7 +1,8 @@
 """Batches: how they get to the device, and how they are handed out without their graph."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from copy import copy
+from typing import Any, TypeAlias, cast
 
 import attrs
 import torch
@@ -9,53 +10,65 @@ from torch import Tensor
 
 Transfer: TypeAlias = Callable[[Any, torch.device], Any]
 """How a batch gets to the device."""
-Leaf: TypeAlias = Callable[[Tensor], Tensor]
+Change: TypeAlias = Callable[[Any], Any]
 
 
 def move(batch: Any, device: torch.device) -> Any:
-    """A batch on its device: tensors in tuples, lists, mappings, named tuples and records; the rest passes as it is."""
+    """A batch on its device, copied without waiting where its memory is pinned.
 
-    def there(tensor: Tensor) -> Tensor:
-        if tensor.device == device:
-            return tensor
-        return tensor.to(device, non_blocking=tensor.is_pinned())
+    Tensors in tuples, lists, dicts, named tuples, dataclasses and attrs records are moved; an object with a method
+    `to(device)` is asked; anything else passes as it is.
+    """
 
-    return _mapped(batch, there, device)
+    def there(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part if part.device == device else part.to(device, non_blocking=part.is_pinned())
+        if callable(to := getattr(part, "to", None)):
+            return to(device)
+        return _rebuilt(part, there)
+
+    return there(batch)
 
 
 def detached(value: Any) -> Any:
     """The same without autograd graph."""
-    return _mapped(value, lambda tensor: tensor.detach() if tensor.requires_grad else tensor, None)
-
-
-def _mapped(value: Any, leaf: Leaf, device: torch.device | None) -> Any:
-    """`value` with `leaf` applied to every tensor in it; the same object where nothing changed."""
     if isinstance(value, Tensor):
-        return leaf(value)
+        return value.detach() if value.requires_grad else value
+    return _rebuilt(value, detached)
+
+
+def _rebuilt(value: Any, change: Change) -> Any:
+    """A container with `change` applied to its parts; the same object where nothing changed, or if it is none."""
     if isinstance(value, tuple | list):
-        items = [_mapped(one, leaf, device) for one in value]
-        if all(new is old for new, old in zip(items, value, strict=True)):
-            return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        parts = cast("Sequence[Any]", value)
+        changed = [change(one) for one in parts]
+        if all(new is old for new, old in zip(changed, parts, strict=True)):
+            return parts
+        make: Callable[..., Any] = type(parts)
+        return make(*changed) if hasattr(parts, "_fields") else make(changed)
     if isinstance(value, dict):
-        pairs = {key: _mapped(one, leaf, device) for key, one in value.items()}
-        return value if all(pairs[key] is value[key] for key in pairs) else pairs
-    if value is None or isinstance(value, str | bytes | int | float | bool):
+        pairs = cast("MutableMapping[object, Any]", value)
+        news = {key: change(one) for key, one in pairs.items()}
+        if all(news[key] is pairs[key] for key in pairs):
+            return pairs
+        twin = copy(pairs)
+        twin.update(news)
+        return twin
+    return _record(value, change)
+
+
+def _record(value: Any, change: Change) -> Any:
+    changes = {name: change(getattr(value, name)) for name in _fields(value)}
+    if all(new is getattr(value, name) for name, new in changes.items()):
         return value
-    if (names := tuple(_fields(value))) and not isinstance(value, type):
-        changes = {name: _mapped(getattr(value, name), leaf, device) for name in names}
-        if all(changes[name] is getattr(value, name) for name in names):
-            return value
-        copy = object.__new__(type(value))
-        for name in names:
-            object.__setattr__(copy, name, changes[name])
-        return copy
-    if device is not None and callable(to := getattr(value, "to", None)):
-        return to(device)
-    return value
+    twin = copy(value)
+    for name, new in changes.items():
+        object.__setattr__(twin, name, new)  # frozen records too
+    return twin
 
 
 def _fields(value: object) -> Iterator[str]:
-    if attrs.has(type(value)):
-        return (one.name for one in attrs.fields(type(value)))
-    return iter(getattr(value, "__dataclass_fields__", {}))
+    """Names of the fields of a dataclass or an attrs record; none of anything else."""
+    attributes: Iterable[attrs.Attribute[object]] = getattr(type(value), "__attrs_attrs__", ())
+    yield from (one.name for one in attributes)
+    yield from getattr(type(value), "__dataclass_fields__", ())

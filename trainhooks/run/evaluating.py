@@ -88,8 +88,8 @@ def predict(
 ) -> Iterator[BatchPrediction[B, O]]:
     """Predict batch by batch, as the iterator is advanced.
 
-    The model is in eval mode and gradients are off only while a batch is predicted: between two batches modes, gradients
-    and random streams are the caller's.
+    The model is in eval mode and gradients are off only while a batch is predicted: between two batches modes,
+    gradients and random streams are the caller's.
 
     Args:
         model: Moved to the device.

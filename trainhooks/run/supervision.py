@@ -1,7 +1,7 @@
 """`supervised`: the training step of most programs."""
 
-from collections.abc import Callable, Mapping, Sized
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any, cast
 
 from torch import Tensor, nn
 from typing_extensions import TypeVar
@@ -40,11 +40,12 @@ def supervised(loss_fn: Callable[[O, Y], Tensor]) -> Callable[[nn.Module, tuple[
 
 
 def _pair(batch: Any, loss_fn: object) -> tuple[Any, Any]:
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        x, y = batch
-        return x, y
+    if isinstance(batch, tuple | list):
+        pair = cast("Sequence[object]", batch)
+        if len(pair) == 2:
+            return pair[0], pair[1]
     raise HookDefinitionError(
-        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got a {type(batch).__name__}; write your "
+        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {_kind_of(batch)}; write your "
         "own step: def step(model, batch): return StepOutput(loss, weight, output, target)."
     )
 
@@ -56,3 +57,8 @@ def _items(y: object, loss_fn: object) -> float:
             "def step(model, batch): return StepOutput(loss, weight, output, target)."
         )
     return float(len(y))
+
+
+def _kind_of(batch: object) -> str:
+    kind = f"a {type(batch).__name__}"
+    return f"{kind} of {len(batch)}" if isinstance(batch, Sized) else kind

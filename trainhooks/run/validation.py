@@ -1,6 +1,6 @@
 """Refusing what cannot be trained on, before anything moves."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from inspect import Parameter, signature
 from typing import Any, cast
 
@@ -53,7 +53,7 @@ def check_model(model: object) -> None:
 
 def check_data(data: object, epochs: int | None) -> None:
     """Refuse data that is empty, or that is used up before the run is over; it is not iterated to find out."""
-    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise RunDefinitionError(f"data is something to iterate over, such as a DataLoader or a list, got {data!r}.")
     if length_of(data) == 0:
         raise RunDefinitionError("The data has length 0; train needs at least one batch.")
@@ -66,12 +66,15 @@ def check_data(data: object, epochs: int | None) -> None:
 
 def is_one_shot(data: object) -> bool:
     """Whether `data` is known to be used up after one iteration: a generator, `zip`, `map`, an `itertools` iterator."""
-    return isinstance(data, Iterator) and type(data).__module__ in ("builtins", "itertools")
+    return type(data).__module__ in ("builtins", "itertools") and isinstance(data, Iterator)
 
 
 def objectives_of(step: Step[Any, Any] | None, optimizer: object, model: nn.Module) -> tuple[Objective, ...]:
     """What is minimised, as objectives; a single step and optimizer are the objective `"loss"`."""
-    objectives = _several(step, optimizer) if isinstance(optimizer, Sequence) else (_single(step, optimizer),)
+    if isinstance(optimizer, Sequence):
+        objectives = _several(step, cast("Sequence[object]", optimizer))
+    else:
+        objectives = (_single(step, optimizer),)
     for one in objectives:
         if isinstance(one.optimizer, Optimizer):
             check_shares_parameters(one.optimizer, model)
@@ -142,7 +145,8 @@ def made_optimizer(objective: Objective, model: nn.Module) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
         optimizer = objective.optimizer(model)  # type: ignore[operator]  # it is no optimizer
         if not isinstance(optimizer, Optimizer):
-            raise RunDefinitionError(f"{name_of(objective.optimizer)!r} makes an optimizer of the model, got {optimizer!r}.")
+            maker = name_of(objective.optimizer)
+            raise RunDefinitionError(f"{maker!r} should make an optimizer of the model, and made {optimizer!r}.")
         _refuse_closures(optimizer)
     check_shares_parameters(optimizer, model)
     return optimizer
@@ -158,12 +162,12 @@ def check_shares_parameters(optimizer: Optimizer, model: nn.Module) -> None:
         )
 
 
-def check_evaluations(evaluations: Sequence[object], *, has_step: bool) -> tuple[Evaluation, ...]:
+def check_evaluations(evaluations: object, *, has_step: bool) -> tuple[Evaluation, ...]:
     """Refuse evaluations that could not be told apart, or that have no step."""
-    if isinstance(evaluations, Evaluation):
-        raise RunDefinitionError("evaluations is a list: write evaluations=[Evaluation(...)].")
+    if not isinstance(evaluations, Sequence):
+        raise RunDefinitionError(f"evaluations is a list, evaluations=[Evaluation(...)], got {evaluations!r}.")
     found: dict[str, Evaluation] = {}
-    for one in evaluations:
+    for one in cast("Sequence[object]", evaluations):
         if not isinstance(one, Evaluation):
             raise RunDefinitionError(f"evaluations holds Evaluation(name, data, ...), got {one!r}.")
         if one.name in found:
@@ -187,9 +191,9 @@ def device_of(model: nn.Module, device: object) -> torch.device:
         first = next(model.parameters(), None)
         return torch.device("cpu") if first is None else first.device
     try:
-        found = torch.device(device)  # type: ignore[call-overload]  # asking is the way to know
+        found = torch.device(cast("str", device))  # asking is the way to know
     except (RuntimeError, TypeError) as error:
         raise RunDefinitionError(f"device={device!r} is no device: {error}") from None
-    if found.type == "cuda" and found.index is None:
+    if str(found) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())  # as tensors say it
-    return cast("torch.device", found)
+    return found

@@ -44,7 +44,7 @@ def _rebuilt(value: Any, change: Change) -> Any:
         changed = [change(one) for one in parts]
         if all(new is old for new, old in zip(changed, parts, strict=True)):
             return parts
-        make: Callable[..., Any] = type(parts)
+        make = cast("Callable[..., Any]", type(parts))
         return make(*changed) if hasattr(parts, "_fields") else make(changed)
     if isinstance(value, dict):
         pairs = cast("MutableMapping[object, Any]", value)

@@ -45,7 +45,7 @@ def _pair(batch: Any, loss_fn: object) -> tuple[Any, Any]:
         if len(pair) == 2:
             return pair[0], pair[1]
     raise HookDefinitionError(
-        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {_kind_of(batch)}; write your "
+        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {_kind_of(cast("object", batch))}; write your "
         "own step: def step(model, batch): return StepOutput(loss, weight, output, target)."
     )
 

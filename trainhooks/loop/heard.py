@@ -39,7 +39,7 @@ from trainhooks.core import (
 from trainhooks.errors import HookDefinitionError
 
 from .around import Around, Bound, locate
-from .records import Records
+from .records import Records, number
 
 C = TypeVar("C")
 V = TypeVar("V")
@@ -175,6 +175,8 @@ class _Event:
             )
         if self.spec.name == "transform_gradients" and new is not old:
             _check_gradients(one.owner.name, cast("Gradients", new), cast("Gradients", old))
+        if self.spec.name == "transform_metrics":
+            return {name: number(one.owner.name, name, value) for name, value in cast("Metrics", new).items()}
         return new
 
     def answers(self, owner: HookSet, answer: object, ctx: Any) -> list[Asked]:

@@ -192,8 +192,7 @@ class Live:
 
     def settle(self) -> None:
         """Let the answers of this boundary take effect, and open the next stretch."""
-        if self.requests.asked:
-            self.end = self.requests.decide().stop or self.end
+        self.end = self.requests.settle().stop or self.end
         if self.end is None and self.interrupts.signal is not None:
             self.end = Interrupted(self.interrupts.signal)
         self.leaving = self.end is not None or self.is_full()

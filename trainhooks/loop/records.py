@@ -125,6 +125,11 @@ class Records:
         return self.values({**read, **ctx.metrics})
 
 
+def number(by: str, name: str, value: object) -> float:
+    """A recorded value as a plain number; reads the device."""
+    return float(_scalar(by, name, value))
+
+
 def _scalar(by: str, name: str, value: object) -> float | Tensor:
     if isinstance(value, Tensor):
         if value.numel() != 1 or value.is_complex():

@@ -1,7 +1,7 @@
 """What hooks asked for since the last boundary, and the evaluations that are due at one."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 from attrs import define, field, frozen
 
@@ -31,7 +31,9 @@ class Requests:
     """All those of the run."""
     asked: list[Asked] = field(factory=list[Asked])
     evaluated: set[str] = field(factory=set[str])
-    """Evaluations that have seen the model as it is."""
+    """Evaluations that have seen the model as it is: no trigger makes them due again."""
+    here: set[str] = field(factory=set[str])
+    """Evaluations of this boundary: nobody gets them a second time."""
 
     def take(self, asked: Sequence[Asked]) -> bool:
         """Remember answers; whether a skip is among them.
@@ -68,20 +70,26 @@ class Requests:
     def waiting(self, place: object, *, triggers: bool) -> Iterator[DueEvaluation]:
         """The evaluations due at a boundary, by their triggers and then as asked for, each once.
 
-        What the hooks of one of them ask for comes last; an evaluation that has seen the model as it is does not come.
+        What the hooks of one of them ask for comes last.
         """
-        waiting = [one for one in self.evaluations if one.due(place)] if triggers else []
+        due = [one for one in self.evaluations if one.due(place)] if triggers else []
+        waiting = [one for one in due if one.name not in self.evaluated]
         while True:
             wanted = decide(self.asked).evaluate if self.asked else ()
             waiting += [one for name in wanted for one in self.evaluations if one.name == name]
-            waiting = [one for one in waiting if one.name not in self.evaluated]
+            waiting = [one for one in waiting if one.name not in self.here]
             if not waiting:
                 return
             self.evaluated.add(waiting[0].name)
+            self.here.add(waiting[0].name)
             yield waiting[0]
 
-    def decide(self) -> Decision:
-        """What was asked for since the last boundary, which this one is; nothing waits any more."""
-        decision = decide(self.asked)
+    def settle(self) -> Decision:
+        """What was asked for since the last boundary; this one is over."""
+        decision = decide(self.asked) if self.asked else NOTHING
         self.asked.clear()
+        self.here.clear()
         return decision
+
+
+NOTHING: Final = Decision()

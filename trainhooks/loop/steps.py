@@ -78,6 +78,11 @@ class Worker:
 
     def backward(self, loss: Tensor, weight: float | Tensor) -> None:
         """Add a batch's share of the window's gradients."""
+        if isinstance(weight, Tensor) != isinstance(self.weight, Tensor) and self.has_items():
+            raise RunDefinitionError(
+                f"The step {name_of(self.objective.step)!r} gave some weights of a window as numbers and some as "
+                "tensors; give all in one form."
+            )
         if isinstance(weight, Tensor):
             self.weight = self.weight + weight.detach()
             loss = torch.where(weight > 0, loss * weight, torch.zeros_like(loss))
@@ -98,6 +103,10 @@ class Worker:
             self.refuse(loss)
         self.quick.backward(loss)
 
+    def has_items(self) -> bool:
+        """Whether the open window holds gradients."""
+        return isinstance(self.weight, Tensor) or self.weight > 0.0
+
     def refuse(self, loss: Tensor) -> None:
         """Say why a loss cannot be back-propagated."""
         step = name_of(self.objective.step)
@@ -117,7 +126,16 @@ class Worker:
         self.newest = loss
         self.loss.add(loss, weight)
         for name, value in output.values.items():
-            self.values.setdefault(name, Mean()).add(value, weight)
+            mean = self.values.get(name) or self._mean_of(name)
+            mean.add(value, weight)
+
+    def _mean_of(self, name: str) -> Mean:
+        if name == "loss" or name.startswith("loss/"):
+            raise HookDefinitionError(
+                f"The step {name_of(self.objective.step)!r} gave a value named {name!r}, but train/{name} is the "
+                "loop's own; give it another name."
+            )
+        return self.values.setdefault(name, Mean())
 
     def begin_epoch(self) -> None:
         """Open the means of a new epoch."""
@@ -138,7 +156,7 @@ class Worker:
             scale(self.gradients(self.with_gradient()), factor)
         elif weight and weight != self.first_weight:
             scale(self.gradients(self.with_gradient()), self.first_weight / weight)
-        return isinstance(weight, Tensor) or weight > 0.0
+        return self.has_items()
 
     def with_gradient(self) -> list[Tensor]:
         """The optimizer's parameters that have a gradient."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from copy import copy
+from operator import is_
 from typing import Any, TypeAlias, cast
 
 import attrs
@@ -23,7 +24,7 @@ def move(batch: Any, device: torch.device) -> Any:
     def there(part: Any) -> Any:
         if isinstance(part, Tensor):
             return part if part.device == device else part.to(device, non_blocking=part.is_pinned())
-        if callable(to := getattr(part, "to", None)):
+        if not isinstance(part, tuple | list | dict) and callable(to := getattr(part, "to", None)):
             return to(device)
         return _rebuilt(part, there)
 
@@ -39,10 +40,12 @@ def detached(value: Any) -> Any:
 
 def _rebuilt(value: Any, change: Change) -> Any:
     """A container with `change` applied to its parts; the same object where nothing changed, or if it is none."""
+    if value is None:
+        return None
     if isinstance(value, tuple | list):
         parts = cast("Sequence[Any]", value)
         changed = [change(one) for one in parts]
-        if all(new is old for new, old in zip(changed, parts, strict=True)):
+        if all(map(is_, changed, parts)):
             return parts
         make = cast("Callable[..., Any]", type(parts))
         return make(*changed) if hasattr(parts, "_fields") else make(changed)

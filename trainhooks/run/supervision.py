@@ -44,9 +44,10 @@ def _pair(batch: Any, loss_fn: object) -> tuple[Any, Any]:
         pair = cast("Sequence[object]", batch)
         if len(pair) == 2:
             return pair[0], pair[1]
+    came = _kind_of(cast("object", batch))
     raise HookDefinitionError(
-        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {_kind_of(cast("object", batch))}; write your "
-        "own step: def step(model, batch): return StepOutput(loss, weight, output, target)."
+        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {came}; write your own "
+        "step: def step(model, batch): return StepOutput(loss, weight, output, target)."
     )
 
 

@@ -13,6 +13,8 @@ Transfer: TypeAlias = Callable[[Any, torch.device], Any]
 """How a batch gets to the device."""
 Change: TypeAlias = Callable[[Any], Any]
 
+_PLAIN = (tuple, list, dict)  # they cannot move themselves; their subclasses may
+
 
 def move(batch: Any, device: torch.device) -> Any:
     """A batch on its device, copied without waiting where its memory is pinned.
@@ -24,7 +26,7 @@ def move(batch: Any, device: torch.device) -> Any:
     def there(part: Any) -> Any:
         if isinstance(part, Tensor):
             return part if part.device == device else part.to(device, non_blocking=part.is_pinned())
-        if not isinstance(part, tuple | list | dict) and callable(to := getattr(part, "to", None)):
+        if type(part) not in _PLAIN and callable(to := getattr(part, "to", None)):
             return to(device)
         return _rebuilt(part, there)
 

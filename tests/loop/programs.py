@@ -1,0 +1,84 @@
+"""Small deterministic programs to train, and a recorder of everything that hooks see."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from trainhooks import EVENTS, HookDict, HookSet, StepOutput
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+Trace: TypeAlias = list[tuple[object, ...]]
+
+
+def linear(seed: int = 0) -> nn.Linear:
+    model = nn.Linear(3, 2)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def batches(count: int, size: int = 4, seed: int = 1) -> list[Batch]:
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.randn(size, 3, generator=generator), torch.randn(size, 2, generator=generator)) for _ in range(count)]
+
+
+def squares(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+    x, y = batch
+    output = cast("Tensor", model(x))
+    return StepOutput(nn.functional.mse_loss(output, y), float(len(y)), output, y)
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+class Unsized:
+    """Data that can be iterated again and does not know its length."""
+
+    def __init__(self, data: Sequence[Batch]) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.data)
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def listener(name: str, trace: Trace, *events: str) -> HookSet:
+    """A set that notes (name, event) and changes nothing."""
+    hooks = {event: _noting(name, event, trace) for event in events or EVENTS}
+    return HookSet(name=name, **cast("HookDict", hooks))
+
+
+def _noting(name: str, event: str, trace: Trace) -> Callable[..., object]:
+    def hear(ctx: object) -> None:
+        trace.append((name, event))
+
+    def replace(ctx: object, value: object) -> object:
+        trace.append((name, event))
+        return value
+
+    @contextmanager
+    def wrap(ctx: object) -> Iterator[None]:
+        trace.append((name, event, "enter"))
+        try:
+            yield
+        finally:
+            trace.append((name, event, "leave"))
+
+    kinds: Mapping[str, Callable[..., object]] = {"on": hear, "transform": replace, "around": wrap}
+    return kinds[EVENTS[event].kind]
+
+
+Wrap: TypeAlias = Callable[[Any], AbstractContextManager[object]]

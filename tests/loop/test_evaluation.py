@@ -1,0 +1,328 @@
+"""Evaluations and predictions look at a model and leave it as it was."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from tests.loop.programs import Batch, batches, equal, linear, listener, sgd, squares, weights
+from trainhooks import (
+    BatchEnd,
+    BatchPrediction,
+    EpochEnd,
+    Evaluation,
+    EvaluationBegin,
+    EvaluationEnd,
+    HookDefinitionError,
+    Record,
+    Recorded,
+    RunDefinitionError,
+    StepOutput,
+    evaluate,
+    every,
+    predict,
+    stateful,
+    supervised,
+    train,
+)
+
+
+def deep() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Sequential(nn.Linear(4, 2), nn.Dropout()))
+
+
+def predicting(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, int]]:
+    return cast("Tensor", model(batch[0])), batch[1], {"size": len(batch[1])}
+
+
+@given(st.lists(st.booleans(), min_size=7, max_size=7), st.sampled_from(["no", "step", "hook"]))
+def test_every_module_keeps_its_mode(modes: list[bool], fails: str) -> None:
+    """Keeps P55."""
+    model = deep()
+    modules = list(model.modules())
+    for module, mode in zip(modules, modes, strict=False):
+        module.training = mode
+    before = [module.training for module in modules]
+
+    def step(model: nn.Module, batch: Batch) -> Tensor:
+        assert not any(module.training for module in model.modules())
+        assert not torch.is_grad_enabled()
+        if fails == "step":
+            raise ValueError("no")
+        return squares(model, batch).loss
+
+    def hook(ctx: EvaluationEnd) -> None:
+        if fails == "hook":
+            raise ValueError("no")
+
+    if fails == "no":
+        evaluate(model, batches(2), step, hooks={"on_evaluation_end": hook})
+    else:
+        with pytest.raises(ValueError, match="no"):
+            evaluate(model, batches(2), step, hooks={"on_evaluation_end": hook})
+    assert [module.training for module in modules] == before
+    assert torch.is_grad_enabled()
+
+
+def test_modes_are_restored_after_training_and_within_it() -> None:
+    """Keeps P55."""
+    model = deep()
+    model[1].eval()
+    before = [module.training for module in model.modules()]
+    seen: list[bool] = []
+
+    def freeze(ctx: object) -> None:
+        model[1].eval()
+
+    def look(ctx: BatchEnd) -> None:
+        seen.append(model[1].training)
+
+    train(
+        model, batches(2), squares, sgd(model), epochs=2, evaluations=[Evaluation("val", batches(1))],
+        hooks={"on_train_begin": freeze, "on_batch_end": look},
+    )  # fmt: skip
+    assert seen == [False] * 4
+    assert [module.training for module in model.modules()] == before
+
+
+class Dice:
+    """Data and a step that draw from every global stream."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        random.random()
+        numpy.random.rand()
+        return iter([(torch.randn(4, 3), torch.randn(4, 2)) for _ in range(2)])
+
+
+def test_evaluations_and_observers_change_no_trained_parameter() -> None:
+    """Keeps P08."""
+
+    def trained(evaluations: list[Evaluation], *events: str) -> tuple[list[Tensor], float, float]:
+        model = deep()
+        hooks = [listener("o", [], *events)] if events else []
+        train(model, batches(3), squares, sgd(model), epochs=2, seed=5, evaluations=evaluations, hooks=hooks)
+        return weights(model), random.random(), float(numpy.random.rand())
+
+    bare = trained([])
+    for other in (
+        trained([Evaluation("val", Dice(), when=every(1, "updates"))]),
+        trained([Evaluation("a", Dice()), Evaluation("b", Dice(), when=every(2, "updates"))]),
+        trained([], "on_batch_end", "on_after_gradient_update", "around_epoch"),
+        trained([Evaluation("val", Dice())], "on_evaluation_end", "on_record", "transform_metrics"),
+    ):
+        assert equal(bare[0], other[0])
+        assert bare[1:] == other[1:]
+
+
+def test_what_a_hook_receives_does_not_depend_on_the_others() -> None:
+    """Keeps P08."""
+
+    def seen(*others: Mapping[str, object]) -> list[object]:
+        model, found = linear(), list[object]()
+
+        def end(ctx: EpochEnd) -> None:
+            found.append((ctx.at, dict(ctx.metrics)))
+
+        train(
+            model, batches(3), squares, sgd(model), epochs=2, hooks=[*others, {"name": "me", "on_epoch_end": end}],  # type: ignore[list-item]  # pyright: ignore
+            evaluations=[Evaluation("val", batches(1))],
+        )  # fmt: skip
+        return found
+
+    def noisy(ctx: EpochEnd) -> Record:
+        return Record({"noise": 1.0})
+
+    assert seen() == seen({"on_epoch_end": noisy}) == seen({"order": 5, "on_epoch_end": noisy})
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    return (output.argmax(1) == target).float().mean()
+
+
+def labelled(sizes: tuple[int, ...]) -> list[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.randn(size, 3, generator=generator), torch.randint(0, 2, (size,), generator=generator)) for size in sizes
+    ]
+
+
+def test_every_item_has_weight_one() -> None:
+    model, data = linear(), labelled((5, 1, 2))
+    whole = [cast("Batch", tuple(torch.cat(parts) for parts in zip(*data, strict=True)))]
+    step = supervised(nn.functional.cross_entropy)
+    metrics = {"acc": accuracy, "torch": MulticlassAccuracy(2, average="micro")}
+    parts, at_once = (evaluate(model, one, step, name="test", metrics=metrics) for one in (data, whole))
+    assert set(parts) == {"test/loss", "test/acc", "test/torch"}
+    assert parts == pytest.approx(dict(at_once))
+    assert parts["test/acc"] == pytest.approx(parts["test/torch"])
+
+
+def test_an_object_that_counts_is_reset_for_each_evaluation() -> None:
+    model, data, found = linear(), labelled((4, 4)), list[tuple[float, float]]()
+    metric = MulticlassAccuracy(2, average="micro")
+
+    def end(ctx: EvaluationEnd) -> None:
+        found.append((ctx.metrics["val/a"], ctx.metrics["val/b"]))
+
+    train(
+        model, data, supervised(nn.functional.cross_entropy), sgd(model), epochs=3, hooks={"on_evaluation_end": end},
+        evaluations=[Evaluation("val", labelled((3, 2)), metrics={"a": metric, "b": accuracy})],
+    )  # fmt: skip
+    assert len(found) == 3
+    assert all(a == pytest.approx(b) for a, b in found)
+
+
+def test_metrics_can_be_renamed_and_derived() -> None:
+    seen: list[dict[str, float]] = []
+
+    def rename(ctx: EvaluationEnd, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        assert dict(ctx.metrics) == dict(metrics)
+        return {"val/rmse": metrics["val/loss"] ** 0.5}
+
+    def end(ctx: EvaluationEnd) -> None:
+        seen.append(dict(ctx.metrics))
+
+    model = linear()
+    result = train(
+        model, batches(2), squares, sgd(model), epochs=1, hooks=[{"transform_metrics": rename}, {"on_evaluation_end": end}],
+        evaluations=[Evaluation("val", batches(1))],
+    )  # fmt: skip
+    assert [set(one) for one in seen] == [{"val/rmse"}]
+    assert "val/loss" not in result.metrics
+    assert result.metrics["val/rmse"] == seen[0]["val/rmse"]
+
+
+def test_around_evaluation_wraps_what_is_evaluated_and_is_left_on_exceptions() -> None:
+    model, live = linear(), list[float]()
+
+    @contextmanager
+    def swapped(ctx: EvaluationBegin) -> Iterator[None]:
+        kept = weights(model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(model.parameters(), kept, strict=True):
+                    parameter.copy_(value)
+
+    def look(ctx: BatchPrediction) -> None:
+        live.append(float(model.weight.detach().abs().sum()))
+        raise ValueError("no")
+
+    before = weights(model)
+    with pytest.raises(ValueError, match="no"):
+        evaluate(model, batches(1), squares, hooks=[{"around_evaluation": swapped}, {"on_after_batch_prediction": look}])
+    assert live == [0.0]
+    assert equal(before, weights(model))
+
+
+def test_the_hooks_of_an_evaluation_hear_records_and_keep_state() -> None:
+    model, got = linear(), list[tuple[str, int]]()
+
+    def count(ctx: BatchPrediction, seen: int) -> tuple[int, Record]:
+        return seen + 1, Record({"seen": float(seen + 1)})
+
+    def hear(ctx: Recorded) -> None:
+        got.extend((name, int(value)) for name, value in ctx.values.items() if name == "seen")
+
+    evaluate(
+        model, batches(3), squares,
+        hooks=[stateful("counter", lambda: 0, on_after_batch_prediction=count), {"on_record": hear}],
+    )  # fmt: skip
+    assert got == [("seen", 1), ("seen", 2), ("seen", 3)]
+
+
+@pytest.mark.parametrize(
+    ("step", "metrics", "sentence"),
+    [
+        (lambda model, batch: squares(model, batch).loss, {"acc": accuracy}, "returned no output"),
+        (squares, {"bad": lambda output, target: "high"}, "the metric 'bad' gave 'high'"),
+        (lambda model, batch: 1.0, {}, "returns a scalar tensor"),
+    ],
+)
+def test_an_evaluation_without_what_it_needs_says_so(step: object, metrics: object, sentence: str) -> None:
+    with pytest.raises(HookDefinitionError, match=f"(?i){sentence}"):
+        evaluate(linear(), batches(1), step, metrics=metrics)  # type: ignore[arg-type]  # pyright: ignore
+
+
+def test_an_evaluation_of_nothing_is_refused() -> None:
+    with pytest.raises(RunDefinitionError, match="length 0"):
+        evaluate(linear(), [], squares)
+    with pytest.raises(RunDefinitionError, match="'test' gave no batch"):
+        evaluate(linear(), iter(batches(0)), squares, name="test")
+
+
+def test_predict_hands_out_each_batch_with_its_place() -> None:
+    model, heard = linear(), list[BatchPrediction]()
+    found = list(predict(model, batches(3), predicting, dataset_info="test set", hooks={"on_after_batch_prediction": heard.append}))
+    assert found == heard
+    assert [one.index for one in found] == [0, 1, 2]
+    first = found[0]
+    x, y = batches(1)[0]
+    assert first.y_pred.equal(model(x))
+    assert first.y_test is not None
+    assert cast("Tensor", first.y_test).equal(y)
+    assert (first.metadata, first.dataset_info, first.name) == ({"size": 4}, "test set", "prediction")
+    assert not first.y_pred.requires_grad
+
+
+def test_between_two_predictions_everything_is_the_callers() -> None:
+    model = deep()
+    model.train()
+    torch.manual_seed(0)
+    expected = [torch.rand(1).item() for _ in range(3)]
+    torch.manual_seed(0)
+    drawn: list[float] = []
+    for _ in predict(model, Dice(), predicting):
+        assert model.training
+        assert torch.is_grad_enabled()
+        drawn.append(torch.rand(1).item())
+    assert drawn == expected[:2]
+
+
+def test_the_random_streams_of_a_prediction_go_on_from_batch_to_batch() -> None:
+    class Lazy:
+        def __iter__(self) -> Iterator[Batch]:
+            return ((torch.randn(1, 3), torch.randn(1, 2)) for _ in range(3))
+
+    model = linear()
+    torch.manual_seed(0)
+    drawn = [one.batch[0].flatten().tolist() for one in predict(model, Lazy(), predicting)]
+    torch.manual_seed(0)
+    expected = [batch[0].flatten().tolist() for batch in Lazy()]
+    assert drawn == expected
+
+
+def test_a_predict_step_of_another_form_is_refused() -> None:
+    with pytest.raises(HookDefinitionError, match=r"returns \(y_pred, y_test, metadata\), but '.*squares' returned"):
+        list(predict(linear(), batches(1), squares))  # type: ignore[arg-type]  # pyright: ignore
+
+
+def test_predict_checks_its_arguments_when_called() -> None:
+    with pytest.raises(RunDefinitionError, match="length 0"):
+        predict(linear(), [], predicting)
+    with pytest.raises(HookDefinitionError, match="'on_predict' is no event"):
+        predict(linear(), batches(1), predicting, hooks={"on_predict": print})  # type: ignore[misc]  # pyright: ignore
+
+
+def test_an_evaluation_can_have_its_own_step() -> None:
+    def ones(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+        return StepOutput(torch.ones(()), 1.0)
+
+    model = linear()
+    result = train(
+        model, batches(1), squares, sgd(model), epochs=1, evaluations=[Evaluation("own", batches(2), step=ones)]
+    )
+    assert result.metrics["own/loss"] == 1.0

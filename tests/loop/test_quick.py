@@ -1,0 +1,290 @@
+"""Every short cut gives bit-equal results, and is not taken where somebody would notice."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from tests.loop.programs import batches, equal, linear, squares, weights
+from trainhooks import train
+from trainhooks.loop.quick import AVAILABLE, Quick, bare_step, scale
+
+Maker = Callable[[nn.Module], Optimizer]
+OPTIMIZERS: dict[str, Maker] = {
+    "sgd": lambda model: torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
+    "adamw": lambda model: torch.optim.AdamW(model.parameters(), 0.1),
+    "fused": lambda model: torch.optim.AdamW(model.parameters(), 0.1, fused=True),
+    "foreach": lambda model: torch.optim.Adam(model.parameters(), 0.1, foreach=True),
+    "rmsprop": lambda model: torch.optim.RMSprop(model.parameters(), 0.01),
+    "differentiable": lambda model: torch.optim.SGD(model.parameters(), 0.1, differentiable=False),
+}
+
+
+def by_hand(model: nn.Module, optimizer: Optimizer, count: int, epochs: int) -> None:
+    for _ in range(epochs):
+        for batch in batches(count):
+            optimizer.zero_grad()
+            squares(model, batch).loss.backward()
+            optimizer.step()
+
+
+def ready() -> tuple[nn.Linear, Optimizer, Quick]:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    return model, optimizer, Quick(optimizer)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_weights_are_bit_equal_to_a_loop_written_by_hand(make: Maker) -> None:
+    """Keeps P58, P71."""
+    ours, theirs = linear(), linear()
+    train(ours, batches(5), squares, make(ours), epochs=2)
+    by_hand(theirs, make(theirs), 5, 2)
+    assert equal(weights(ours), weights(theirs))
+
+
+def test_the_private_names_are_there_in_the_torch_that_is_tested() -> None:
+    assert AVAILABLE
+    assert all(bare_step(make(linear())) is not None for make in OPTIMIZERS.values())
+
+
+def test_without_the_private_names_every_call_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainhooks.loop.quick.AVAILABLE", False)
+    ours, theirs = linear(), linear()
+    train(ours, batches(3), squares, OPTIMIZERS["sgd"](ours), epochs=1)
+    by_hand(theirs, OPTIMIZERS["sgd"](theirs), 3, 1)
+    assert equal(weights(ours), weights(theirs))
+    assert bare_step(OPTIMIZERS["sgd"](ours)) is None
+
+
+def test_a_step_put_on_the_instance_is_called_as_torch_schedulers_do() -> None:
+    model, optimizer, quick = ready()
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    assert "step" in optimizer.__dict__
+    assert not quick.nobody_looks()
+    squares(model, batches(1)[0]).loss.backward()
+    quick.step()
+    scheduler.step()  # warns, and warnings are errors, if it did not see the step
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("register", ["register_step_pre_hook", "register_step_post_hook"])
+def test_a_step_hook_on_the_optimizer_is_seen(register: str) -> None:
+    """Keeps P58."""
+    _, optimizer, quick = ready()
+    seen: list[str] = []
+    handle = getattr(optimizer, register)(lambda *given: seen.append(register))
+    quick.step()
+    handle.remove()
+    quick.step()
+    assert seen == [register]
+
+
+@pytest.mark.parametrize("register", [register_optimizer_step_pre_hook, register_optimizer_step_post_hook])
+def test_a_global_step_hook_is_seen(register: Callable[[Any], RemovableHandle]) -> None:
+    """Keeps P58."""
+    _, _, quick = ready()
+    seen: list[object] = []
+    handle = register(lambda *given: seen.append(register))
+    try:
+        quick.step()
+    finally:
+        handle.remove()
+    quick.step()
+    assert seen == [register]
+
+
+def test_a_profiler_sees_step_and_zero_grad() -> None:
+    """Keeps P58."""
+    model = linear()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        train(model, batches(2), squares, torch.optim.SGD(model.parameters(), 0.1), epochs=1)
+    names = {event.key for event in profile.key_averages()}
+    assert {"Optimizer.step#SGD.step", "Optimizer.zero_grad#SGD.zero_grad"} <= names
+
+
+def test_an_optimizer_that_is_not_decorated_in_the_known_way_keeps_its_own_step() -> None:
+    """Keeps P58."""
+    calls: list[str] = []
+
+    class Counting(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]  # pyright: ignore
+            calls.append("step")
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            calls.append("zero")
+            super().zero_grad(set_to_none)
+
+    model = linear()
+    optimizer = Counting(model.parameters(), 0.1)
+    quick = Quick(optimizer)
+    assert bare_step(optimizer) is None
+    quick.step()
+    quick.zero()
+    assert calls == ["step", "zero"]
+
+
+def test_a_zero_grad_put_on_the_instance_is_called() -> None:
+    _, optimizer, quick = ready()
+    calls: list[str] = []
+    optimizer.zero_grad = lambda set_to_none=True: calls.append("zero")  # type: ignore[method-assign]
+    quick.zero()
+    assert calls == ["zero"]
+
+
+def test_a_differentiable_optimizer_steps_with_gradients_on() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, differentiable=True)
+    assert not Quick(optimizer).nobody_looks()
+
+
+def test_the_grad_mode_is_what_it_was_also_if_the_step_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizer, quick = ready()
+    squares(model, batches(1)[0]).loss.backward()
+    optimizer.param_groups[0]["lr"] = "fast"
+    assert torch.is_grad_enabled()
+    with pytest.raises(Exception, match=r"."):
+        quick.step()
+    assert torch.is_grad_enabled()
+
+
+def engine(loss: Tensor, quick: Quick | None = None) -> bool:
+    return (quick or ready()[2]).engine_will_do(loss)
+
+
+def test_the_engine_is_called_directly_for_a_plain_loss() -> None:
+    model, _, quick = ready()
+    assert engine(squares(model, batches(1)[0]).loss, quick)
+
+
+@contextmanager
+def debugging() -> Iterator[None]:
+    logger = logging.getLogger("torch.autograd.graph")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class Subclass(Tensor):
+    pass
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        torch.ones((), dtype=torch.float64, requires_grad=True) * 2,
+        torch.ones(1, requires_grad=True) * 2,
+        torch.ones(()),
+        torch.ones((), requires_grad=True).as_subclass(Subclass) * 2,
+        torch.ones((), requires_grad=True, device="meta") * 2,
+    ],
+    ids=["float64", "not 0-d", "no grad", "subclass", "other device"],
+)
+def test_another_loss_takes_the_plain_backward(loss: Tensor) -> None:
+    assert not engine(loss)
+
+
+def test_a_torch_function_mode_takes_the_plain_backward() -> None:
+    model, _, quick = ready()
+    loss = squares(model, batches(1)[0]).loss
+    seen: list[str] = []
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # pyright: ignore
+            seen.append(func.__name__)  # pyright: ignore
+            return func(*args, **(kwargs or {}))  # pyright: ignore
+
+    with Mode():
+        quick.backward(loss)
+    assert "backward" in seen
+
+
+def test_a_functorch_transform_takes_the_plain_backward() -> None:
+    _, _, quick = ready()
+    asked: list[bool] = []
+
+    def inside(x: Tensor) -> Tensor:
+        asked.append(engine((x * 2).sum(), quick))
+        return (x * 2).sum()
+
+    torch.func.grad(inside)(torch.ones(3))
+    assert asked == [False]
+
+
+def test_the_log_of_autograd_takes_the_plain_backward() -> None:
+    model, _, quick = ready()
+    with debugging():
+        assert not engine(squares(model, batches(1)[0]).loss, quick)
+
+
+def test_a_parameter_that_is_the_loss_cannot_spoil_the_unit_gradient() -> None:
+    """A parameter that is the loss up to a view is given the shared unit as its gradient, and may scale it in place."""
+    loss = nn.Parameter(torch.ones(()))
+    quick = Quick(torch.optim.SGD([loss], 0.1))
+    quick.backward(loss.view(()))
+    assert loss.grad is not None
+    loss.grad.mul_(3.0)
+    assert not engine(loss.view(()), quick) or loss.grad.data_ptr() != quick._unit.data_ptr()  # pyright: ignore
+    loss.grad = None
+    quick.backward(loss.view(()))
+    assert loss.grad.item() == 1.0
+
+
+def test_a_restricted_backward_touches_its_own_parameters_alone() -> None:
+    model, other = linear(), linear(5)
+    quick = Quick(torch.optim.SGD(model.parameters(), 0.1), tuple(model.parameters()))
+    x, y = batches(1)[0]
+    loss = nn.functional.mse_loss(model(x) + other(x), y)
+    assert engine(loss, quick)
+    quick.backward(loss)
+    assert all(one.grad is not None for one in model.parameters())
+    assert all(one.grad is None for one in other.parameters())
+
+
+def test_scale_multiplies_all_by_a_number_or_a_tensor() -> None:
+    tensors = [torch.ones(2), torch.ones(3)]
+    scale(tensors, 2.0)
+    scale(tensors, torch.tensor(3.0))
+    scale([], 5.0)
+    assert [one.tolist() for one in tensors] == [[6.0, 6.0], [6.0, 6.0, 6.0]]
+
+
+def python_calls(function: Callable[[], object]) -> int:
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_step_without_hooks_makes_fewer_python_calls_than_one_written_by_hand() -> None:
+    """Keeps P58."""
+    model = linear()
+    optimizer = OPTIMIZERS["sgd"](model)
+    by_hand(model, optimizer, 1, 1)  # what torch imports late is there
+    extra = 50
+    hand = python_calls(lambda: by_hand(model, optimizer, extra, 1)) / extra
+    short, long = batches(1), batches(1 + extra)
+    train(model, short, squares, optimizer, epochs=1)
+    ours = [python_calls(lambda data=data: train(model, data, squares, optimizer, epochs=1)) for data in (short, long)]
+    assert (ours[1] - ours[0]) / extra < hand

@@ -1,0 +1,305 @@
+"""The arithmetic of an update, against loops written by hand."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.loop.programs import Batch, batches, equal, linear, sgd, squares, weights
+from trainhooks import (
+    AfterBackward,
+    BatchEnd,
+    GradientsReady,
+    HookDefinitionError,
+    LossReady,
+    Objective,
+    OptimizerStepped,
+    RunDefinitionError,
+    SkipUpdate,
+    StepOutput,
+    train,
+)
+
+
+def mean_loss(model: nn.Module, batch: Batch) -> Tensor:
+    return squares(model, batch).loss
+
+
+@given(accumulate=st.integers(1, 4), count=st.integers(1, 9), epochs=st.integers(1, 2))
+def test_accumulation_is_the_gradient_of_the_mean_over_the_window(accumulate: int, count: int, epochs: int) -> None:
+    """Keeps P71. To the bit where the window is a power of two; a short last window by its own length."""
+    ours, theirs = linear(), linear()
+    train(ours, batches(count), mean_loss, sgd(ours), epochs=epochs, accumulate=accumulate)
+    optimizer = sgd(theirs)
+    for _ in range(epochs):
+        data = batches(count)
+        for start in range(0, count, accumulate):
+            window = data[start : start + accumulate]
+            optimizer.zero_grad()
+            for batch in window:
+                (mean_loss(theirs, batch) / len(window)).backward()
+            optimizer.step()
+    exact = all(length in (1, 2, 4) for length in {min(accumulate, count), count % accumulate or accumulate})
+    for one, other in zip(weights(ours), weights(theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.0 if exact else 1e-6, atol=0.0 if exact else 1e-6)
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_batches_of_unequal_size_weigh_by_their_items(as_tensor: bool) -> None:
+    """Keeps P71. One batch of 10 equals batches of 1, 2, 3 and 4 in one window."""
+    whole = batches(1, size=10)[0]
+    parts = [cast("Batch", tuple(part)) for part in zip(*(one.split([1, 2, 3, 4]) for one in whole), strict=True)]
+
+    def weighed(model: nn.Module, batch: Batch) -> StepOutput[None]:
+        loss, size = mean_loss(model, batch), len(batch[1])
+        return StepOutput(loss, torch.tensor(float(size)) if as_tensor else float(size))
+
+    ours, theirs = linear(), linear()
+    result = train(ours, parts, weighed, sgd(ours), epochs=1, accumulate=4)
+    one = train(theirs, [whole], mean_loss, sgd(theirs), epochs=1)
+    for part, other in zip(weights(ours), weights(theirs), strict=True):
+        torch.testing.assert_close(part, other, rtol=1e-6, atol=1e-6)
+    assert result.metrics["train/loss"] == pytest.approx(one.metrics["train/loss"])
+
+
+def test_a_batch_without_items_adds_nothing_and_a_window_without_items_is_no_update() -> None:
+    model, stepped, data = linear(), list[bool](), batches(4)
+
+    def half(model: nn.Module, batch: Batch) -> StepOutput[None]:
+        return StepOutput(mean_loss(model, batch) * float("nan"), 0.0)
+
+    def second_half(model: nn.Module, batch: Batch) -> StepOutput[None]:
+        index = next(i for i, one in enumerate(data) if one is batch)
+        return half(model, batch) if index < 3 else StepOutput(mean_loss(model, batch), 4.0)
+
+    def note(ctx: OptimizerStepped) -> None:
+        stepped.append(ctx.stepped)
+
+    result = train(
+        model, data, second_half, sgd(model), epochs=1, accumulate=2, hooks={"on_after_optimizer_step": note}
+    )
+    other = linear()
+    one = train(other, data[3:], mean_loss, sgd(other), epochs=1)
+    assert stepped == [False, True]
+    assert result.at.updates == 1
+    assert equal(weights(model), weights(other))
+    assert result.metrics["train/loss"] == one.metrics["train/loss"]
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0])
+def test_a_weight_that_counts_nothing_is_refused_before_the_step(weight: float) -> None:
+    model = linear()
+    before = weights(model)
+
+    def odd(model: nn.Module, batch: Batch) -> StepOutput[None]:
+        return StepOutput(mean_loss(model, batch), weight)
+
+    with pytest.raises(RunDefinitionError, match=r"'.*odd' gave its loss the weight .*; a weight counts items"):
+        train(model, batches(1), odd, sgd(model), epochs=1)
+    assert equal(before, weights(model))
+
+
+def test_weights_of_two_kinds_in_one_window_are_refused() -> None:
+    model, kinds = linear(), iter([1.0, torch.ones(())])
+
+    def odd(model: nn.Module, batch: Batch) -> StepOutput[None]:
+        return StepOutput(mean_loss(model, batch), next(kinds))
+
+    with pytest.raises(RunDefinitionError, match="some weights of a window as numbers and some as tensors"):
+        train(model, batches(2), odd, sgd(model), epochs=1, accumulate=2)
+
+
+def two_heads() -> nn.ModuleDict:
+    return nn.ModuleDict({"a": linear(1), "b": linear(2)})
+
+
+def head(name: str, scale: float) -> Objective:
+    def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+        heads = cast("nn.ModuleDict", model)
+        output = cast("Tensor", heads[name](batch[0]))
+        return StepOutput(nn.functional.mse_loss(output, batch[1]) * scale, 4.0, output)
+
+    return Objective(name, step, lambda model: torch.optim.SGD(cast("nn.ModuleDict", model)[name].parameters(), 0.1))
+
+
+def test_two_objectives_share_one_count_of_updates() -> None:
+    """Keeps P53, P71."""
+    model, seen = two_heads(), list[tuple[int, int, int, bool]]()
+
+    def stepped(ctx: OptimizerStepped) -> None:
+        seen.append((ctx.optimizer_idx, ctx.at.updates, ctx.at.batches, ctx.stepped))
+
+    losses: list[set[str]] = []
+
+    def end(ctx: BatchEnd) -> None:
+        losses.append(set(ctx.losses))
+        assert ctx.loss.equal(ctx.losses["b"])
+
+    result = train(
+        model, batches(8), None, [head("a", 1.0), head("b", 2.0)], epochs=1, accumulate=4,
+        hooks=[{"on_after_optimizer_step": stepped}, {"on_batch_end": end}],
+    )  # fmt: skip
+    assert (result.at.batches, result.at.updates) == (8, 2)
+    assert seen == [(0, 1, 3, True), (1, 1, 3, True), (0, 2, 7, True), (1, 2, 7, True)]
+    assert losses == [{"a", "b"}] * 8
+    assert result.metrics["train/loss"] == result.metrics["train/loss/b"] != result.metrics["train/loss/a"]
+    by_hand = two_heads()
+    for name, scale in (("a", 1.0), ("b", 2.0)):
+        optimizer = torch.optim.SGD(by_hand[name].parameters(), 0.1)
+        for start in (0, 4):
+            for x, y in batches(8)[start : start + 4]:
+                (nn.functional.mse_loss(by_hand[name](x), y) * scale / 4).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert equal(weights(model), weights(by_hand))
+
+
+def test_skip_update_drops_the_window_and_says_so() -> None:
+    model, stepped = linear(), list[tuple[bool, int]]()
+    before = weights(model)
+
+    def skip(ctx: GradientsReady) -> SkipUpdate:
+        return SkipUpdate("no")
+
+    def never(ctx: GradientsReady, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        raise AssertionError("nothing is transformed that is dropped")
+
+    def note(ctx: OptimizerStepped) -> None:
+        stepped.append((ctx.stepped, ctx.at.updates))
+
+    def end(ctx: BatchEnd) -> None:
+        assert not ctx.updated
+
+    result = train(
+        model, batches(2), squares, sgd(model), epochs=1,
+        hooks=[
+            {"on_after_gradient_update": skip, "transform_gradients": never, "on_after_optimizer_step": note},
+            {"on_batch_end": end},
+        ],
+    )  # fmt: skip
+    assert stepped == [(False, 0), (False, 0)]
+    assert result.at.updates == 0
+    assert equal(before, weights(model))
+    assert all(one.grad is None for one in model.parameters())
+
+
+def test_gradients_are_final_named_and_measured_before_any_transform() -> None:
+    model, norms = linear(), list[Tensor]()
+
+    def look(ctx: GradientsReady) -> None:
+        assert ctx.names == ("weight", "bias")
+        assert all(one is other for one, other in zip(ctx.parameters, model.parameters(), strict=True))
+        assert ctx.untouched
+        norms.append(ctx.grad_norm)
+        assert ctx.grad_norm is norms[-1]
+
+    def halve(ctx: GradientsReady, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        assert ctx.untouched
+        return [one * 0.5 for one in gradients]
+
+    def second(ctx: GradientsReady, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        assert not ctx.untouched
+        assert ctx.grad_norm is norms[-1]
+        torch.testing.assert_close(torch.nn.utils.get_total_norm(gradients), norms[-1] / 2)
+        return gradients
+
+    train(
+        model, batches(1), mean_loss, torch.optim.SGD(model.parameters(), 1.0), epochs=1,
+        hooks=[{"on_after_gradient_update": look}, {"transform_gradients": [halve, second]}],
+    )  # fmt: skip
+    by_hand = linear()
+    mean_loss(by_hand, batches(1)[0]).backward()
+    gradients = [one.grad for one in by_hand.parameters() if one.grad is not None]
+    torch.testing.assert_close(norms[0], torch.nn.utils.get_total_norm(gradients))
+    with torch.no_grad():
+        for one, gradient in zip(by_hand.parameters(), gradients, strict=True):
+            one -= 0.5 * gradient
+    assert equal(weights(model), weights(by_hand))
+
+
+def test_a_norm_that_nobody_read_before_a_transform_cannot_be_read_after_it() -> None:
+    model = linear()
+
+    def change(ctx: GradientsReady, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [one * 2 for one in gradients]
+
+    def late(ctx: GradientsReady, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        assert ctx.grad_norm is not None
+        return gradients
+
+    with pytest.raises(HookDefinitionError, match="measure the value that you were given"):
+        train(
+            model, batches(1), squares, sgd(model), epochs=1,
+            hooks=[{"transform_gradients": change}, {"transform_gradients": late}],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (None, "Did it forget to return the value"),
+        ([torch.ones(1)], r"one gradient for each of the 2 parameters, of its shape, but .* returned 1, of shapes"),
+        ([torch.ones(2), torch.ones(2)], r"of shapes \[\(2,\), \(2,\)\]"),
+    ],
+)
+def test_transformed_gradients_must_fit_the_parameters(returned: object, sentence: str) -> None:
+    model = linear()
+
+    def odd(ctx: GradientsReady, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        return cast("Sequence[Tensor]", returned)
+
+    with pytest.raises(HookDefinitionError, match=sentence):
+        train(model, batches(1), squares, sgd(model), epochs=1, hooks={"name": "odd", "transform_gradients": odd})
+
+
+def test_a_transformed_loss_is_what_is_minimised_and_recorded() -> None:
+    ours, theirs = linear(), linear()
+
+    def double(ctx: LossReady, loss: Tensor) -> Tensor:
+        assert loss.requires_grad
+        return loss * 2
+
+    after: list[float] = []
+
+    def note(ctx: AfterBackward) -> None:
+        assert not ctx.loss.requires_grad
+        after.append(ctx.loss.item())
+
+    def twice(model: nn.Module, batch: Batch) -> Tensor:
+        return mean_loss(model, batch) * 2
+
+    one = train(
+        ours, batches(3), mean_loss, sgd(ours), epochs=1, hooks={"transform_loss": double, "on_after_backward": note}
+    )
+    other = train(theirs, batches(3), twice, sgd(theirs), epochs=1)
+    assert equal(weights(ours), weights(theirs))
+    assert one.metrics == other.metrics
+    assert sum(after) / 3 == pytest.approx(one.metrics["train/loss"])
+
+
+def test_the_epochs_loss_is_the_mean_over_items_and_so_are_the_steps_values() -> None:
+    """Keeps P71."""
+    model = linear()
+    data = [*batches(2, size=8), *batches(1, size=2, seed=9)]
+
+    def step(model: nn.Module, batch: Batch) -> StepOutput[None]:
+        size = len(batch[1])
+        return StepOutput(mean_loss(model, batch), float(size), values={"size": float(size)})
+
+    frozen = torch.optim.SGD(model.parameters(), 0.0)
+    result = train(model, data, step, frozen, epochs=1)
+    x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
+    assert result.metrics["train/loss"] == pytest.approx(mean_loss(model, (x, y)).item())
+    assert result.metrics["train/size"] == pytest.approx((8 * 8 * 2 + 2 * 2) / 18)
+
+
+def test_gradients_that_somebody_left_are_not_part_of_the_first_update() -> None:
+    ours, theirs = linear(), linear()
+    mean_loss(ours, batches(1, seed=5)[0]).backward()
+    train(ours, batches(2), mean_loss, sgd(ours), epochs=1)
+    train(theirs, batches(2), mean_loss, sgd(theirs), epochs=1)
+    assert equal(weights(ours), weights(theirs))

@@ -1,0 +1,232 @@
+"""Early stopping judges each new value once, strictly, in the direction that it was given."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import pytest
+from torch import Tensor, nn
+
+from tests.loop.programs import batches, equal, linear, sgd, squares, weights
+from trainhooks import (
+    EpochEnd,
+    Evaluation,
+    HookDict,
+    HookSet,
+    MissingValueError,
+    Record,
+    Stopped,
+    TrainResult,
+    every,
+    named,
+    train,
+)
+from trainhooks.errors import DuplicateHookNameError, HookDefinitionError
+from trainhooks.hooks import Best, early_stopping
+
+NAN = math.nan
+
+
+def scripted(values: Sequence[float | None], *, name: str = "score") -> HookDict:
+    """A set that records these values, one at each epoch's end; None records nothing."""
+    waiting: Iterator[float | None] = iter(values)
+
+    def on_epoch_end(ctx: EpochEnd) -> Record | None:
+        value = next(waiting)
+        return None if value is None else Record({name: value})
+
+    return {"name": f"scripted {name}", "on_epoch_end": on_epoch_end, "provides": frozenset({name})}
+
+
+def scores(*values: float) -> dict[str, Callable[[object, object], float]]:
+    """A metric that gives these values, one at each evaluation of one batch."""
+    waiting = iter(values)
+
+    def score(output: object, target: object) -> float:
+        return next(waiting)
+
+    return {"score": score}
+
+
+def run(hooks: Sequence[HookSet | HookDict], epochs: int = 10, model: nn.Module | None = None) -> TrainResult:
+    model = model or linear()
+    return train(model, batches(2), squares, sgd(model), epochs=epochs, hooks=hooks)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "min_delta", "epochs"),
+    [
+        ([5, 4, 3, 2, 1, 0], 1, 0.0, 6),  # it improves to the end
+        ([5, 4, 4, 3, 3, 3], 2, 0.0, 6),  # equal is no improvement; two in a row
+        ([5, 4, 4, 3, 9, 9], 1, 0.0, 3),
+        ([5, 4, 4, 3, 9, 9], 0, 0.0, 3),  # patience 0 means 1
+        ([5, 6, 7, 4, 6, 7, 8], 3, 0.0, 7),  # an improvement starts the count anew
+        ([5.0, 4.5, 4.0, 3.5], 2, 0.5, 4),  # by 0.5 is not by more than 0.5, by 1.0 since the best is
+        ([5.0, 4.5, 4.5, 4.5], 2, 0.5, 3),
+        ([NAN, NAN, 5, 5], 2, 0.0, 2),  # NaN is no improvement, not even as the first
+        ([5, NAN, 4, 4, 4], 2, 0.0, 5),
+        ([-math.inf, -math.inf, 0], 1, 0.0, 2),
+        ([5, None, None, None, 5, 5], 2, 0.0, 6),  # an epoch without a value does not count
+        ([None, None, None, 5, 6], 1, 0.0, 5),
+    ],
+)
+def test_it_stops_at_so_many_failures_to_improve_in_a_row(
+    values: list[float | None], patience: int, min_delta: float, epochs: int
+) -> None:
+    def greater(value: float | None) -> float | None:
+        return None if value is None else -value
+
+    smaller_is_better = early_stopping("score", mode="min", patience=patience, min_delta=min_delta)
+    greater_is_better = early_stopping("score", mode="max", patience=patience, min_delta=min_delta)
+    assert run([scripted(values), smaller_is_better], len(values)).at.epochs == epochs
+    assert run([scripted([*map(greater, values)]), greater_is_better], len(values)).at.epochs == epochs
+
+
+def test_the_end_says_what_was_best_and_when() -> None:
+    result = run([scripted([5, 3.25, 4, 4, 4]), early_stopping("score", mode="min", patience=2)])
+    reason = "score was best at update 4 (3.25) and did not improve for 2 values"
+    assert result.end == Stopped(reason, ("early_stopping",))
+    assert result.hook_states["early_stopping"] == Best(value=3.25, updates=4, failures=2, judged=4)
+    result = run([scripted([NAN]), early_stopping("score", mode="min", patience=1)])
+    assert result.end == Stopped("score was never a number and did not improve for 1 value", ("early_stopping",))
+
+
+def test_a_value_of_an_evaluation_is_judged_once_though_two_events_show_it() -> None:
+    """The evaluation's end brings it, the epoch's end shows it again."""
+    model = linear()
+    result = train(
+        model, batches(4), squares, sgd(model), epochs=10,
+        evaluations=[Evaluation("val", batches(1), metrics=scores(5, 6, 6, 6))],
+        hooks=early_stopping("val/score", mode="min", patience=3),
+    )  # fmt: skip
+    assert result.at.epochs == 4
+    assert isinstance(result.end, Stopped)
+
+
+def test_it_works_in_a_run_without_epochs() -> None:
+    model = linear()
+    result = train(
+        model, batches(1000), squares, sgd(model), max_updates=900,
+        evaluations=[Evaluation("val", batches(1), metrics=scores(5, 3, 4, 4), when=every(3, "updates"))],
+        hooks=early_stopping("val/score", mode="min", patience=2),
+    )  # fmt: skip
+    assert result.at.updates == 12
+    assert isinstance(result.end, Stopped)
+
+
+def test_it_does_not_count_an_evaluation_of_something_else() -> None:
+    model = linear()
+    evaluations = [
+        Evaluation("val", batches(1), metrics=scores(5, 6), when=every(8, "updates")),
+        Evaluation("test", batches(1), when=every(1, "updates")),
+    ]
+    result = train(
+        model, batches(1000), squares, sgd(model), max_updates=100, evaluations=evaluations,
+        hooks=early_stopping("val/score", mode="min", patience=1),
+    )  # fmt: skip
+    assert result.at.updates == 16
+
+
+def test_two_early_stoppers_keep_their_own_state() -> None:
+    """Keeps P10, within a run."""
+    values = [5, 4, 4, 4, 4, 4]
+    hooks: list[HookSet | HookDict] = [
+        scripted(values),
+        named("a", early_stopping("score", mode="min", patience=3)),
+        named("b", early_stopping("score", mode="max", patience=9)),
+    ]
+    result = run(hooks)
+    assert isinstance(result.end, Stopped)
+    assert result.end.by == ("a",)
+    assert result.hook_states == {
+        "a": Best(value=4, updates=4, failures=3, judged=5),
+        "b": Best(value=5, updates=2, failures=4, judged=5),
+    }
+
+
+def test_two_early_stoppers_of_one_name_are_refused() -> None:
+    """Keeps P10."""
+    with pytest.raises(DuplicateHookNameError, match=r"named\('early_stopping_2', hook\)"):
+        run([early_stopping("train/loss", mode="min"), early_stopping("train/loss", mode="max")])
+
+
+def test_a_set_of_hooks_is_as_new_in_a_second_run() -> None:
+    """Keeps P12."""
+    hook = early_stopping("score", mode="min", patience=2)
+    ends = [run([scripted([5, 4, 4, 4, 4]), hook]).at.epochs for _ in range(2)]
+    assert ends == [4, 4]
+
+
+def test_a_value_that_nothing_provides_is_refused_with_the_names_that_exist() -> None:
+    """Keeps P03."""
+    with pytest.raises(MissingValueError, match=r"'early_stopping' reads 'val/acc', .* exist: train/loss\.") as caught:
+        run([early_stopping("val/acc", mode="max")])
+    assert caught.value.known == ("train/loss",)
+
+
+def restored(values: Sequence[float], patience: int) -> tuple[nn.Module, list[list[Tensor]]]:
+    """A run that restores the best state, and the weights at each epoch's end."""
+    model = nn.Sequential(linear(), nn.BatchNorm1d(2))
+    seen: list[list[Tensor]] = []
+
+    def note(ctx: EpochEnd) -> None:
+        seen.append([part.clone() for part in ctx.run.model.state_dict().values()])
+
+    hook = early_stopping("score", mode="min", patience=patience, restore_best=True)
+    hooks: list[HookSet | HookDict] = [scripted(values), hook, {"on_epoch_end": note}]
+    train(model, batches(2), squares, sgd(model), epochs=len(values), hooks=hooks)
+    return model, seen
+
+
+def state(model: nn.Module) -> list[Tensor]:
+    return list(model.state_dict().values())
+
+
+def test_the_best_state_is_restored_when_the_run_is_stopped_or_completed() -> None:
+    model, seen = restored([5, 3, 4, 4, 4], 2)
+    assert len(seen) == 4
+    assert equal(state(model), seen[1])
+    model, seen = restored([5, 3, 4, 4, 4], 99)
+    assert len(seen) == 5
+    assert equal(state(model), seen[1])
+    assert not equal(state(model), seen[-1])
+
+
+def test_a_run_that_failed_is_left_as_it_is() -> None:
+    def fail(ctx: EpochEnd) -> None:
+        if ctx.at.epochs == 3:
+            raise ValueError("broken")
+
+    model = linear()
+    seen: list[list[Tensor]] = []
+    hook = early_stopping("score", mode="min", restore_best=True)
+    note: HookDict = {"on_epoch_end": [lambda ctx: seen.append(weights(model)), fail]}
+    with pytest.raises(ValueError, match="broken"):
+        run([scripted([5, 3, 4]), hook, note], model=model)
+    assert equal(weights(model), seen[-1])
+    assert not equal(weights(model), seen[1])
+
+
+def test_without_restore_best_nothing_is_written_or_copied() -> None:
+    hook = early_stopping("score", mode="min")
+    assert hook.writes == frozenset()
+    assert early_stopping("score", mode="min", restore_best=True).writes == {"parameters", "buffers"}
+    best = run([scripted([5, 3]), hook], 2).hook_states["early_stopping"]
+    assert isinstance(best, Best)
+    assert best.weights is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"mode": "auto"}, r"early_stopping\('score'\) takes mode='min' if smaller is better, .*got 'auto'"),
+        ({"mode": "min", "patience": -1}, "patience is a whole number from 0 on, got -1"),
+        ({"mode": "min", "patience": 1.5}, r"patience is a whole number from 0 on, got 1\.5"),
+        ({"mode": "min", "min_delta": -0.1}, r"min_delta is a finite number from 0 on, got -0\.1"),
+        ({"mode": "min", "min_delta": NAN}, "min_delta is a finite number from 0 on, got nan"),
+        ({"mode": "min", "monitor": "*"}, r"watches one value by its name, such as 'val/loss', got '\*'"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(HookDefinitionError, match=sentence):
+        cast("Any", early_stopping)(**{"monitor": "score", **arguments})

@@ -75,7 +75,7 @@ from trainhooks.errors import (
     TrainhooksError,
 )
 from trainhooks.loop import DispatchTable, Objective, compose, explain
-from trainhooks.run import Evaluation, TrainResult, evaluate, predict, supervised, train
+from trainhooks.run import Evaluation, Metric, MetricObject, TrainResult, evaluate, predict, supervised, train
 
 __all__ = [
     "AfterBackward",
@@ -107,6 +107,8 @@ __all__ = [
     "Hooks",
     "Interrupted",
     "LossReady",
+    "Metric",
+    "MetricObject",
     "MissingValueError",
     "Objective",
     "OptimizerStepped",

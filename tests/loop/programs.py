@@ -1,13 +1,15 @@
 """Small deterministic programs to train, and a recorder of everything that hooks see."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, cast
 
+import numpy
 import torch
 from torch import Tensor, nn
 
-from trainhooks import EVENTS, HookDict, HookSet, StepOutput
+from trainhooks import EVENTS, HookSet, Slots, StepOutput
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 Trace: TypeAlias = list[tuple[object, ...]]
@@ -22,9 +24,18 @@ def linear(seed: int = 0) -> nn.Linear:
     return model
 
 
+def deep() -> nn.Sequential:
+    """A model with modes and randomness."""
+    torch.manual_seed(3)
+    last = nn.Sequential(nn.Linear(4, 2), nn.Dropout())
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), last)
+
+
 def batches(count: int, size: int = 4, seed: int = 1) -> list[Batch]:
     generator = torch.Generator().manual_seed(seed)
-    return [(torch.randn(size, 3, generator=generator), torch.randn(size, 2, generator=generator)) for _ in range(count)]
+    shapes = ((size, 3), (size, 2))
+    pairs = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(count)]
+    return [(x, y) for x, y in pairs]
 
 
 def squares(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
@@ -33,8 +44,21 @@ def squares(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     return StepOutput(nn.functional.mse_loss(output, y), float(len(y)), output, y)
 
 
+def mean_loss(model: nn.Module, batch: Batch) -> Tensor:
+    return squares(model, batch).loss
+
+
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+class Dice:
+    """Data that draws from every global stream."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        random.random()
+        numpy.random.rand()
+        return iter([(torch.randn(4, 3), torch.randn(4, 2)) for _ in range(2)])
 
 
 class Unsized:
@@ -51,6 +75,11 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
+def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The gradients of those that have one."""
+    return [one.grad for one in parameters if one.grad is not None]
+
+
 def equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
@@ -58,7 +87,7 @@ def equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
 def listener(name: str, trace: Trace, *events: str) -> HookSet:
     """A set that notes (name, event) and changes nothing."""
     hooks = {event: _noting(name, event, trace) for event in events or EVENTS}
-    return HookSet(name=name, **cast("HookDict", hooks))
+    return HookSet(name=name, **cast("Slots", hooks))
 
 
 def _noting(name: str, event: str, trace: Trace) -> Callable[..., object]:
@@ -70,7 +99,7 @@ def _noting(name: str, event: str, trace: Trace) -> Callable[..., object]:
         return value
 
     @contextmanager
-    def wrap(ctx: object) -> Iterator[None]:
+    def wrap(ctx: object) -> Generator[None]:
         trace.append((name, event, "enter"))
         try:
             yield

@@ -1,11 +1,11 @@
 """Arbitrary tables as plain data, and the hooks that act them out: for laws that run one table several times."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast, final
 
 import torch
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,11 +16,11 @@ from trainhooks import (
     EndEpoch,
     Evaluate,
     Evaluation,
-    HookDict,
     HookSet,
     Record,
     SkipBatch,
     SkipUpdate,
+    Slots,
     Stop,
     at_points,
     every,
@@ -91,7 +91,7 @@ class Program:
             seen = (result.end, result.at, dict(result.metrics), result.history, states)
         except BaseException as error:
             seen = (type(error), str(error), getattr(error, "__notes__", []))
-        left = [tuple(weight.flatten().tolist()) for weight in weights(model)]
+        left = [_plain(weight) for weight in weights(model)]
         return (trace, seen, left, model.training, torch.rand(1).item())
 
 
@@ -118,7 +118,7 @@ def acted(member: Member, trace: Trace) -> HookSet | tuple[HookSet, ...]:
     else:
         slots = {event: _bound(act, calls) for event, act in own.items()}
         made = HookSet(
-            name=member.name, order=member.order, before=member.before, reads=member.reads, **cast("HookDict", slots)
+            name=member.name, order=member.order, before=member.before, reads=member.reads, **cast("Slots", slots)
         )
     if member.wrapper == "quarantine":
         return quarantine(made)
@@ -132,11 +132,17 @@ def _bound(act: Callable[..., Any], calls: Calls) -> Callable[..., object]:
 
 
 def _threaded(kind: str, act: Callable[..., Any]) -> Callable[..., object]:
-    if kind == "around":
-        return lambda ctx, calls: act(calls, ctx)
-    if kind == "on":
-        return lambda ctx, calls: (calls, act(calls, ctx))
-    return lambda ctx, value, calls: (calls, act(calls, ctx, value))
+    def hear(ctx: object, calls: Calls) -> tuple[Calls, object]:
+        return calls, act(calls, ctx)
+
+    def replace(ctx: object, value: object, calls: Calls) -> tuple[Calls, object]:
+        return calls, act(calls, ctx, value)
+
+    def wrap(ctx: object, calls: Calls) -> object:
+        return act(calls, ctx)
+
+    kinds: Mapping[str, Callable[..., object]] = {"on": hear, "transform": replace, "around": wrap}
+    return kinds[kind]
 
 
 def _acting(name: str, event: str, deed: Deed, trace: Trace) -> Callable[..., object]:
@@ -155,7 +161,7 @@ def _acting(name: str, event: str, deed: Deed, trace: Trace) -> Callable[..., ob
         return _replaced(event, value)
 
     @contextmanager
-    def wrap(calls: Calls, ctx: Any) -> Iterator[None]:
+    def wrap(calls: Calls, ctx: Any) -> Generator[None]:
         does = due(calls, ctx)
         try:
             yield
@@ -172,15 +178,14 @@ def _acting(name: str, event: str, deed: Deed, trace: Trace) -> Callable[..., ob
 
 def _facts(ctx: Any) -> Iterator[object]:
     """What a context says, as plain data."""
-    for name in type(ctx).__attrs_attrs__:
-        if name.name in ("run", "_norms"):
-            continue
-        yield _plain(getattr(ctx, name.name))
+    for one in cast("tuple[Attribute[object], ...]", type(ctx).__attrs_attrs__):
+        if one.name not in ("run", "_norms"):
+            yield _plain(getattr(ctx, one.name))
 
 
 def _plain(value: Any) -> object:
     if isinstance(value, Tensor):
-        return (tuple(value.shape), value.detach().flatten().tolist(), value.requires_grad)
+        return (tuple(value.shape), cast("list[float]", value.detach().flatten().tolist()), value.requires_grad)
     if isinstance(value, tuple | list):
         return tuple(_plain(one) for one in cast("Sequence[object]", value))
     if isinstance(value, Mapping):
@@ -253,7 +258,8 @@ def members(draw: st.DrawFn, index: int) -> Member:
 def programs(draw: st.DrawFn) -> Program:
     count = draw(st.integers(1, 4))
     epochs = draw(st.sampled_from([3, 2, 1, None]))
-    max_updates = draw(st.integers(0, 7)) if epochs is None else draw(st.one_of(st.none(), st.none(), st.integers(0, 7)))
+    updates = st.integers(0, 7)
+    max_updates = draw(updates if epochs is None else st.one_of(st.none(), st.none(), updates))
     return Program(
         members=tuple(draw(members(index)) for index in range(count)),
         batches=draw(st.integers(1, 5)),

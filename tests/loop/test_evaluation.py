@@ -1,9 +1,9 @@
-"""Evaluations and predictions look at a model and leave it as it was."""
+"""Evaluations look at a model and leave it as it was."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import numpy
 import pytest
@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from tests.loop.programs import Batch, batches, equal, linear, listener, sgd, squares, weights
+from tests.loop.programs import (
+    Batch,
+    Dice,
+    batches,
+    deep,
+    equal,
+    linear,
+    listener,
+    mean_loss,
+    sgd,
+    squares,
+    weights,
+)
 from trainhooks import (
     BatchEnd,
     BatchPrediction,
@@ -22,26 +34,17 @@ from trainhooks import (
     EvaluationBegin,
     EvaluationEnd,
     HookDefinitionError,
+    HookDict,
     Record,
     Recorded,
     RunDefinitionError,
     StepOutput,
     evaluate,
     every,
-    predict,
     stateful,
     supervised,
     train,
 )
-
-
-def deep() -> nn.Sequential:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Sequential(nn.Linear(4, 2), nn.Dropout()))
-
-
-def predicting(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, int]]:
-    return cast("Tensor", model(batch[0])), batch[1], {"size": len(batch[1])}
 
 
 @given(st.lists(st.booleans(), min_size=7, max_size=7), st.sampled_from(["no", "step", "hook"]))
@@ -94,15 +97,6 @@ def test_modes_are_restored_after_training_and_within_it() -> None:
     assert [module.training for module in model.modules()] == before
 
 
-class Dice:
-    """Data and a step that draw from every global stream."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        random.random()
-        numpy.random.rand()
-        return iter([(torch.randn(4, 3), torch.randn(4, 2)) for _ in range(2)])
-
-
 def test_evaluations_and_observers_change_no_trained_parameter() -> None:
     """Keeps P08."""
 
@@ -126,14 +120,14 @@ def test_evaluations_and_observers_change_no_trained_parameter() -> None:
 def test_what_a_hook_receives_does_not_depend_on_the_others() -> None:
     """Keeps P08."""
 
-    def seen(*others: Mapping[str, object]) -> list[object]:
+    def seen(*others: HookDict) -> list[object]:
         model, found = linear(), list[object]()
 
         def end(ctx: EpochEnd) -> None:
             found.append((ctx.at, dict(ctx.metrics)))
 
         train(
-            model, batches(3), squares, sgd(model), epochs=2, hooks=[*others, {"name": "me", "on_epoch_end": end}],  # type: ignore[list-item]  # pyright: ignore
+            model, batches(3), squares, sgd(model), epochs=2, hooks=[*others, {"name": "me", "on_epoch_end": end}],
             evaluations=[Evaluation("val", batches(1))],
         )  # fmt: skip
         return found
@@ -159,8 +153,10 @@ def test_every_item_has_weight_one() -> None:
     model, data = linear(), labelled((5, 1, 2))
     whole = [cast("Batch", tuple(torch.cat(parts) for parts in zip(*data, strict=True)))]
     step = supervised(nn.functional.cross_entropy)
-    metrics = {"acc": accuracy, "torch": MulticlassAccuracy(2, average="micro")}
-    parts, at_once = (evaluate(model, one, step, name="test", metrics=metrics) for one in (data, whole))
+    counting = MulticlassAccuracy(2, average="micro")
+    parts, at_once = (
+        evaluate(model, one, step, name="test", metrics={"acc": accuracy, "torch": counting}) for one in (data, whole)
+    )
     assert set(parts) == {"test/loss", "test/acc", "test/torch"}
     assert parts == pytest.approx(dict(at_once))
     assert parts["test/acc"] == pytest.approx(parts["test/torch"])
@@ -193,8 +189,8 @@ def test_metrics_can_be_renamed_and_derived() -> None:
 
     model = linear()
     result = train(
-        model, batches(2), squares, sgd(model), epochs=1, hooks=[{"transform_metrics": rename}, {"on_evaluation_end": end}],
-        evaluations=[Evaluation("val", batches(1))],
+        model, batches(2), squares, sgd(model), epochs=1, evaluations=[Evaluation("val", batches(1))],
+        hooks=[{"transform_metrics": rename}, {"on_evaluation_end": end}],
     )  # fmt: skip
     assert [set(one) for one in seen] == [{"val/rmse"}]
     assert "val/loss" not in result.metrics
@@ -205,7 +201,7 @@ def test_around_evaluation_wraps_what_is_evaluated_and_is_left_on_exceptions() -
     model, live = linear(), list[float]()
 
     @contextmanager
-    def swapped(ctx: EvaluationBegin) -> Iterator[None]:
+    def swapped(ctx: EvaluationBegin) -> Generator[None]:
         kept = weights(model)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -223,7 +219,9 @@ def test_around_evaluation_wraps_what_is_evaluated_and_is_left_on_exceptions() -
 
     before = weights(model)
     with pytest.raises(ValueError, match="no"):
-        evaluate(model, batches(1), squares, hooks=[{"around_evaluation": swapped}, {"on_after_batch_prediction": look}])
+        evaluate(
+            model, batches(1), squares, hooks=[{"around_evaluation": swapped}, {"on_after_batch_prediction": look}]
+        )
     assert live == [0.0]
     assert equal(before, weights(model))
 
@@ -244,17 +242,25 @@ def test_the_hooks_of_an_evaluation_hear_records_and_keep_state() -> None:
     assert got == [("seen", 1), ("seen", 2), ("seen", 3)]
 
 
+def number(model: nn.Module, batch: Batch) -> float:
+    return 1.0
+
+
+def word(output: Tensor, target: Tensor) -> str:
+    return "high"
+
+
 @pytest.mark.parametrize(
     ("step", "metrics", "sentence"),
     [
-        (lambda model, batch: squares(model, batch).loss, {"acc": accuracy}, "returned no output"),
-        (squares, {"bad": lambda output, target: "high"}, "the metric 'bad' gave 'high'"),
-        (lambda model, batch: 1.0, {}, "returns a scalar tensor"),
+        (mean_loss, {"acc": accuracy}, "returned no output"),
+        (squares, {"bad": word}, "the metric 'bad' gave 'high'"),
+        (number, {}, "returns a scalar tensor"),
     ],
 )
-def test_an_evaluation_without_what_it_needs_says_so(step: object, metrics: object, sentence: str) -> None:
+def test_an_evaluation_without_what_it_needs_says_so(step: Any, metrics: Any, sentence: str) -> None:
     with pytest.raises(HookDefinitionError, match=f"(?i){sentence}"):
-        evaluate(linear(), batches(1), step, metrics=metrics)  # type: ignore[arg-type]  # pyright: ignore
+        evaluate(linear(), batches(1), step, metrics=metrics)
 
 
 def test_an_evaluation_of_nothing_is_refused() -> None:
@@ -262,59 +268,6 @@ def test_an_evaluation_of_nothing_is_refused() -> None:
         evaluate(linear(), [], squares)
     with pytest.raises(RunDefinitionError, match="'test' gave no batch"):
         evaluate(linear(), iter(batches(0)), squares, name="test")
-
-
-def test_predict_hands_out_each_batch_with_its_place() -> None:
-    model, heard = linear(), list[BatchPrediction]()
-    found = list(predict(model, batches(3), predicting, dataset_info="test set", hooks={"on_after_batch_prediction": heard.append}))
-    assert found == heard
-    assert [one.index for one in found] == [0, 1, 2]
-    first = found[0]
-    x, y = batches(1)[0]
-    assert first.y_pred.equal(model(x))
-    assert first.y_test is not None
-    assert cast("Tensor", first.y_test).equal(y)
-    assert (first.metadata, first.dataset_info, first.name) == ({"size": 4}, "test set", "prediction")
-    assert not first.y_pred.requires_grad
-
-
-def test_between_two_predictions_everything_is_the_callers() -> None:
-    model = deep()
-    model.train()
-    torch.manual_seed(0)
-    expected = [torch.rand(1).item() for _ in range(3)]
-    torch.manual_seed(0)
-    drawn: list[float] = []
-    for _ in predict(model, Dice(), predicting):
-        assert model.training
-        assert torch.is_grad_enabled()
-        drawn.append(torch.rand(1).item())
-    assert drawn == expected[:2]
-
-
-def test_the_random_streams_of_a_prediction_go_on_from_batch_to_batch() -> None:
-    class Lazy:
-        def __iter__(self) -> Iterator[Batch]:
-            return ((torch.randn(1, 3), torch.randn(1, 2)) for _ in range(3))
-
-    model = linear()
-    torch.manual_seed(0)
-    drawn = [one.batch[0].flatten().tolist() for one in predict(model, Lazy(), predicting)]
-    torch.manual_seed(0)
-    expected = [batch[0].flatten().tolist() for batch in Lazy()]
-    assert drawn == expected
-
-
-def test_a_predict_step_of_another_form_is_refused() -> None:
-    with pytest.raises(HookDefinitionError, match=r"returns \(y_pred, y_test, metadata\), but '.*squares' returned"):
-        list(predict(linear(), batches(1), squares))  # type: ignore[arg-type]  # pyright: ignore
-
-
-def test_predict_checks_its_arguments_when_called() -> None:
-    with pytest.raises(RunDefinitionError, match="length 0"):
-        predict(linear(), [], predicting)
-    with pytest.raises(HookDefinitionError, match="'on_predict' is no event"):
-        predict(linear(), batches(1), predicting, hooks={"on_predict": print})  # type: ignore[misc]  # pyright: ignore
 
 
 def test_an_evaluation_can_have_its_own_step() -> None:

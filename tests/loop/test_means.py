@@ -27,14 +27,14 @@ def test_values_kept_on_a_device_give_the_same_mean(values: list[tuple[float, in
     host, kept = Mean(), Mean()
     for value, weight in values:
         host.add(value, weight)
-        kept._keep(torch.tensor(value, dtype=torch.float64), torch.tensor(float(weight)))  # pyright: ignore
+        kept._keep(torch.tensor(value, dtype=torch.float64), torch.tensor(float(weight)))  # pyright: ignore[reportPrivateUsage]
     assert kept.read() == pytest.approx(host.read(), nan_ok=True)
 
 
 def test_bursts_are_folded_on_the_device_and_add_up() -> None:
     mean = Mean()
     for index in range(1000):
-        mean._keep(torch.tensor(float(index)), 1.0)  # pyright: ignore
+        mean._keep(torch.tensor(float(index)), 1.0)  # pyright: ignore[reportPrivateUsage]
     assert mean.read() == 499.5
     assert mean.read() == 499.5
     mean.add(0.0, 1000)

@@ -2,17 +2,16 @@
 
 import gc
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from typing import cast
 
 import pytest
 import torch
 
-from tests.loop.programs import batches, equal, linear, listener, sgd, squares, weights
+from tests.loop.programs import Batch, batches, linear, listener, sgd, squares
 from trainhooks import (
     EVENTS,
-    BatchBegin,
     BatchEnd,
     Completed,
     End,
@@ -39,13 +38,11 @@ def ends_of(hook: HookDict, on_interrupt: str = "return") -> list[End]:
     def note(ctx: TrainEnd) -> None:
         ends.append(ctx.end)
 
-    try:
+    with suppress(BaseException):
         train(
             model, batches(3), squares, sgd(model), epochs=1, hooks=[hook, {"on_train_end": note}],
             on_interrupt="return" if on_interrupt == "return" else "raise",
         )  # fmt: skip
-    except BaseException:
-        pass
     return ends
 
 
@@ -86,10 +83,12 @@ def test_a_refused_run_has_no_end() -> None:
     assert ends == []
 
 
+NOT_IN_EVERY_RUN = ("on_multiprocess_start", "on_checkpoint_saved")
+HEARD = [event for event in EVENTS if EVENTS[event].kind == "on" and event not in NOT_IN_EVERY_RUN]
+
+
 @pytest.mark.parametrize("kind", [ValueError, StopIteration, GeneratorExit])
-@pytest.mark.parametrize(
-    "event", [event for event in EVENTS if EVENTS[event].kind == "on" and event not in ("on_multiprocess_start", "on_checkpoint_saved")]
-)
+@pytest.mark.parametrize("event", HEARD)
 def test_what_a_hook_raises_ends_the_run_and_says_where(event: str, kind: type[BaseException]) -> None:
     """Keeps P65."""
     model = linear()
@@ -100,7 +99,7 @@ def test_what_a_hook_raises_ends_the_run_and_says_where(event: str, kind: type[B
     with pytest.raises(kind, match="no") as caught:
         train(
             model, batches(2), squares, sgd(model), epochs=1, evaluations=[Evaluation("val", batches(1))],
-            hooks=[{"name": "broken", event: fail}],  # type: ignore[misc]  # pyright: ignore
+            hooks=cast("HookDict", {"name": "broken", event: fail}),
         )  # fmt: skip
     (note,) = caught.value.__notes__
     assert note.startswith(f"Raised in the hook 'broken' on {event}, at update ")
@@ -112,7 +111,7 @@ def test_stop_iteration_of_a_generator_based_around_is_pythons_runtime_error() -
     model = linear()
 
     @contextmanager
-    def around(ctx: TrainBegin) -> Iterator[None]:
+    def around(ctx: TrainBegin) -> Generator[None]:
         yield
         raise StopIteration
 
@@ -124,7 +123,7 @@ def test_stop_iteration_of_a_generator_based_around_is_pythons_runtime_error() -
 def test_what_the_step_or_the_data_raise_says_how_far_the_run_was() -> None:
     model = linear()
 
-    def broken() -> Iterator[object]:
+    def broken() -> Iterator[Batch]:
         yield from batches(2)
         raise OSError("disk")
 
@@ -143,10 +142,11 @@ def test_all_end_hooks_run_and_the_original_error_carries_the_others() -> None:
     def fail_later(ctx: TrainEnd) -> None:
         raise OSError("cannot close")
 
+    sink: HookDict = {"name": "sink", "on_train_end": fail_later}
     with pytest.raises(ValueError, match="the cause") as caught:
         train(
             model, batches(1), squares, sgd(model), epochs=1,
-            hooks=[{"on_batch_end": fail}, {"name": "sink", "on_train_end": fail_later}, listener("l", trace, "on_train_end")],
+            hooks=[{"on_batch_end": fail}, sink, listener("l", trace, "on_train_end")],
         )  # fmt: skip
     assert trace == [("l", "on_train_end")]
     assert any("OSError: cannot close" in note and "'sink' on on_train_end" in note for note in caught.value.__notes__)
@@ -188,82 +188,6 @@ def test_records_made_before_a_failure_are_delivered() -> None:
     assert got == [{"n": 1.0}]
 
 
-def interrupted_at(batch: int, times: int = 1) -> HookDict:
-    def interrupt(ctx: BatchBegin) -> None:
-        if ctx.at.batch == batch:
-            for _ in range(times):
-                signal.raise_signal(signal.SIGINT)
-
-    return {"on_batch_begin": interrupt}
-
-
-def test_the_first_ctrl_c_finishes_the_update_and_returns_or_raises() -> None:
-    model, other = linear(), linear()
-    handler = signal.getsignal(signal.SIGINT)
-    result = train(
-        model, batches(6), squares, sgd(model), epochs=1, accumulate=2, hooks=interrupted_at(2), on_interrupt="return"
-    )
-    assert result.end == Interrupted(signal.SIGINT)
-    assert (result.at.updates, result.at.batches) == (2, 4)
-    with pytest.raises(KeyboardInterrupt):
-        train(other, batches(6), squares, sgd(other), epochs=1, accumulate=2, hooks=interrupted_at(2))
-    by_hand = linear()
-    train(by_hand, batches(4), squares, sgd(by_hand), epochs=1, accumulate=2)
-    assert equal(weights(model), weights(by_hand))
-    assert equal(weights(other), weights(by_hand))
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_the_second_ctrl_c_raises_at_once() -> None:
-    model = linear()
-    before = weights(model)
-    with pytest.raises(KeyboardInterrupt):
-        train(
-            model, batches(6), squares, sgd(model), epochs=1, hooks=interrupted_at(0, times=2), on_interrupt="return"
-        )
-    assert equal(before, weights(model))
-
-
-def test_a_second_ctrl_c_never_lands_inside_an_optimizer_step() -> None:
-    class Interrupting(torch.optim.SGD):
-        def step(self, closure: object = None) -> None:  # type: ignore[override]  # pyright: ignore
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-            super().step()
-
-    model, by_hand = linear(), linear()
-    with pytest.raises(KeyboardInterrupt):
-        train(model, batches(3), squares, Interrupting(model.parameters(), 0.1), epochs=1, on_interrupt="return")
-    train(by_hand, batches(1), squares, torch.optim.SGD(by_hand.parameters(), 0.1), epochs=1)
-    assert equal(weights(model), weights(by_hand))
-
-
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
-    model, handlers = linear(), list[object]()
-
-    def look(ctx: BatchEnd) -> None:
-        handlers.append(signal.getsignal(signal.SIGINT))
-
-    def target() -> None:
-        train(model, batches(1), squares, sgd(model), epochs=1, hooks={"on_batch_end": look})
-
-    handler = signal.getsignal(signal.SIGINT)
-    thread = threading.Thread(target=target)
-    thread.start()
-    thread.join()
-    assert handlers == [handler]
-
-
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        model = linear()
-        result = train(model, batches(3), squares, sgd(model), epochs=1, hooks=interrupted_at(0))
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert result.end == Completed()
-
-
 def tensors_in_graphs() -> int:
     gc.collect()
     tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
@@ -278,23 +202,18 @@ def test_keeping_every_context_keeps_no_graph_alive() -> None:
     def keep(ctx: object) -> None:
         kept.append(ctx)
 
-    def attached(model: torch.nn.Module, batch: object) -> object:
-        return squares(model, batch)  # type: ignore[arg-type]  # pyright: ignore
-
-    events = [
-        event
-        for event, spec in EVENTS.items()
-        if spec.kind == "on" and list(EVENTS).index(event) >= list(EVENTS).index("on_after_backward")
-    ]
+    later = list(EVENTS)[list(EVENTS).index("on_after_backward") :]
+    events = [event for event in later if EVENTS[event].kind == "on"]
     before = tensors_in_graphs()
     data = [(x.requires_grad_(), y) for x, y in batches(1000)]
     train(
-        model, data, attached, torch.optim.SGD(model.parameters(), 0.01), epochs=1,  # type: ignore[arg-type]  # pyright: ignore
-        hooks=[{event: keep} for event in events],  # type: ignore[misc]  # pyright: ignore
+        model, data, squares, torch.optim.SGD(model.parameters(), 0.01), epochs=1,
+        hooks=[cast("HookDict", {event: keep}) for event in events],
     )  # fmt: skip
     assert len(kept) > 4000
     assert tensors_in_graphs() == before
-    ends = [one for one in kept if isinstance(one, BatchEnd)]
+    ends = [cast("BatchEnd[Batch, torch.Tensor]", one) for one in kept if isinstance(one, BatchEnd)]
     assert len(ends) == 1000
-    assert not any(tensor.requires_grad for one in ends for tensor in (*one.batch, one.output, one.loss, *one.losses.values()))
+    for one in ends:
+        assert not any(tensor.requires_grad for tensor in (*one.batch, one.output, one.loss, *one.losses.values()))
     assert isinstance(kept[-1], TrainEnd | EpochEnd)

@@ -19,6 +19,7 @@ from trainhooks.loop import FUNCTIONS, reference, specialise, specialiser
 from trainhooks.loop.specialiser import events_asked_for, source_for
 
 ALL = frozenset(EVENTS)
+NOTHING: set[str] = set()
 
 
 def test_without_hooks_the_source_holds_no_dispatch_and_it_trains() -> None:
@@ -104,10 +105,10 @@ def test_the_functions_of_one_table_call_one_another() -> None:
     [
         ("heard.a is not None", {"a"}),
         ("heard.a is not None or heard.b is not None", {"a", "b"}),
-        ("heard.a is not None and heard.b is not None", set()),
-        ("heard.a is not None or live.leaving", set()),
-        ("heard.a is None", set()),
-        ("live.a is not None", set()),
+        ("heard.a is not None and heard.b is not None", NOTHING),
+        ("heard.a is not None or live.leaving", NOTHING),
+        ("heard.a is None", NOTHING),
+        ("live.a is not None", NOTHING),
     ],
 )
 def test_a_question_is_known_by_its_form(test: str, events: set[str]) -> None:
@@ -189,7 +190,10 @@ def test_where_the_source_is_gone_the_reference_runs(
     path.unlink()
     linecache.clearcache()
     assert specialiser._verified(module.piece) is None  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(specialiser, "_verified", lambda function: None)
+
+    def unverified(function: object) -> None: ...
+
+    monkeypatch.setattr(specialiser, "_verified", unverified)
     events = frozenset({"on_batch_end", "on_train_end", "on_epoch_end"})
     specialise.cache_clear()
     try:

@@ -147,16 +147,16 @@ def test_the_model_is_in_train_mode_when_training_begins_and_as_before_when_it_e
 
 
 def test_epochs_and_updates_are_totals_and_the_first_reached_ends_the_run() -> None:
-    for arguments, at in (
-        ({"epochs": 2}, (6, 2)),
-        ({"max_updates": 4}, (4, 1)),
-        ({"epochs": 2, "max_updates": 4}, (4, 1)),
-        ({"epochs": 1, "max_updates": 4}, (3, 1)),
-        ({"epochs": 0}, (0, 0)),
-        ({"max_updates": 0}, (0, 0)),
+    for epochs, max_updates, at in (
+        (2, None, (6, 2)),
+        (None, 4, (4, 1)),
+        (2, 4, (4, 1)),
+        (1, 4, (3, 1)),
+        (0, None, (0, 0)),
+        (None, 0, (0, 0)),
     ):
         model = linear()
-        result = train(model, batches(3), squares, sgd(model), **arguments)
+        result = train(model, batches(3), squares, sgd(model), epochs=epochs, max_updates=max_updates)
         assert (result.at.updates, result.at.epochs) == at
         assert result.end == Completed()
 

@@ -50,7 +50,9 @@ Hears = TypeAliasType("Hears", Some[Callable[[C], Answers[A]]], type_params=(C, 
 Keeps = TypeAliasType("Keeps", Callable[[C, S], tuple[S, Answers[A]]], type_params=(S, C, A))
 """The hook of an `on_*` slot that keeps a state."""
 Gradients: TypeAlias = Sequence[Tensor]
+"""The gradients of an optimizer, in the order of `ctx.parameters`."""
 Manager: TypeAlias = AbstractContextManager[object]
+"""What an `around_*` hook returns."""
 
 
 class Slots(TypedDict, Generic[B, O], total=False):

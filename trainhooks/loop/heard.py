@@ -40,6 +40,7 @@ from trainhooks.errors import HookDefinitionError
 
 from .around import Around, Bound, locate
 from .records import Records, number
+from .requests import Requests
 
 C = TypeVar("C")
 V = TypeVar("V")
@@ -81,14 +82,15 @@ class Heard:
         return frozenset(event for event in EVENTS if getattr(self, event) is not None)
 
 
-def hear(hooks: Mapping[str, Sequence[Bound]], records: Records) -> Heard:
-    """What is heard, given the bound hooks of each event in their order."""
-    heard = {event: _one_callable(EVENTS[event], tuple(bound), records) for event, bound in hooks.items() if bound}
+def hear(hooks: Mapping[str, Sequence[Bound]], records: Records, requests: Requests) -> Heard:
+    """What is heard, given the bound hooks of each event in their order, and where their answers go."""
+    events = [_Event(EVENTS[event], tuple(bound), records, requests) for event, bound in hooks.items() if bound]
+    heard = {one.spec.name: _one_callable(one) for one in events}
     return Heard(**cast("dict[str, Any]", heard))
 
 
-def _one_callable(spec: EventSpec, bound: tuple[Bound, ...], records: Records) -> Hook:
-    event = _Event(spec, bound, records)
+def _one_callable(event: "_Event") -> Hook:
+    spec, bound = event.spec, event.bound
     if spec.kind == "around":
         return partial(Around, spec, bound)
     if spec.kind == "transform":
@@ -106,6 +108,7 @@ class _Event:
     spec: EventSpec
     bound: tuple[Bound, ...]
     records: Records
+    requests: Requests
 
     def call_all(self) -> Hears[Any]:
         """Call every hook; their answers, in order."""
@@ -192,6 +195,7 @@ class _Event:
             if isinstance(one, Record):
                 self.records.take(owner.name, one, ctx, began(ctx, self.spec))
             else:
+                self.requests.check(owner.name, one)
                 asked.append(Asked(owner.name, one))
         return asked
 

@@ -74,7 +74,7 @@ class Quick:
             and self._unit._version == 0
             and not _function_modes()
             and _functorch() is None
-            and _AUTOGRAD_LOG.getEffectiveLevel() > logging.DEBUG
+            and not _AUTOGRAD_LOG.isEnabledFor(logging.DEBUG)
         )
 
     def step(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final, final
 
 from attrs import define, field, frozen
 
-from trainhooks.core import Asked, Condition, Decision, Evaluate, Save, SkipBatch, SkipUpdate, Step, decide
+from trainhooks.core import Answer, Asked, Condition, Decision, Evaluate, Save, SkipBatch, SkipUpdate, Step, decide
 from trainhooks.errors import MissingValueError, RunDefinitionError
 
 
@@ -36,27 +36,24 @@ class Requests:
     """Evaluations of this boundary: nobody gets them a second time."""
 
     def take(self, asked: Sequence[Asked]) -> bool:
-        """Remember answers; whether a skip is among them.
+        """Remember answers; whether a skip is among them."""
+        self.asked += asked
+        return any(isinstance(one.answer, SkipBatch | SkipUpdate) for one in asked)
+
+    def check(self, by: str, answer: Answer) -> None:
+        """Refuse what this run cannot do.
 
         Raises:
             MissingValueError: if somebody asks for an evaluation that the run does not have.
             RunDefinitionError: if somebody asks to save, and the run has nowhere to save to.
         """
-        skip = False
-        for one in asked:
-            match one.answer:
-                case SkipBatch() | SkipUpdate():
-                    skip = True
-                case Evaluate(name=name):
-                    self._check_evaluation(one.by, name)
-                case Save():
-                    raise RunDefinitionError(
-                        f"{one.by!r} asked to save a checkpoint, but this run has nowhere to save to."
-                    )
-                case _:
-                    pass
-        self.asked += asked
-        return skip
+        match answer:
+            case Evaluate(name=name):
+                self._check_evaluation(by, name)
+            case Save():
+                raise RunDefinitionError(f"{by!r} asked to save a checkpoint, but this run has nowhere to save to.")
+            case _:
+                pass
 
     def _check_evaluation(self, by: str, name: str) -> None:
         known = tuple(sorted(one.name for one in self.evaluations))

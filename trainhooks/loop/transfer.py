@@ -22,6 +22,12 @@ def move(batch: Any, device: torch.device) -> Any:
     Tensors in tuples, lists, dicts, named tuples, dataclasses and attrs records are moved; an object with a method
     `to(device)` is asked; anything else passes as it is.
     """
+    if type(batch) in (tuple, list):  # most batches, and most are there already
+        for part in batch:
+            if not isinstance(part, Tensor) or part.device != device:
+                break
+        else:
+            return batch
 
     def there(part: Any) -> Any:
         if isinstance(part, Tensor):
@@ -37,6 +43,12 @@ def detached(value: Any) -> Any:
     """The same without autograd graph."""
     if isinstance(value, Tensor):
         return value.detach() if value.requires_grad else value
+    if type(value) in (tuple, list):  # most batches, and most have no graph
+        for part in value:
+            if not isinstance(part, Tensor) or part.requires_grad:
+                break
+        else:
+            return value
     return _rebuilt(value, detached)
 
 

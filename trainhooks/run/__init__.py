@@ -1,7 +1,7 @@
 """The front door: `train`, `evaluate`, `predict`, and what they take and give."""
 
 from .evaluating import evaluate, predict
-from .evaluations import Evaluation, Metric
+from .evaluations import Evaluation, Metric, MetricObject
 from .result import TrainResult
 from .supervision import supervised
 from .training import train
@@ -9,6 +9,7 @@ from .training import train
 __all__ = [
     "Evaluation",
     "Metric",
+    "MetricObject",
     "TrainResult",
     "evaluate",
     "predict",

@@ -29,7 +29,7 @@ from trainhooks.loop import (
     specialise,
 )
 
-from .evaluations import Metrics
+from .evaluations import Metric
 from .validation import check_model, device_of
 
 B = TypeVar("B", default=Any)
@@ -42,7 +42,7 @@ def evaluate(
     step: Step[B, O],
     *,
     name: str = "evaluation",
-    metrics: Metrics = MappingProxyType({}),
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
     hooks: Hooks[B, O] = (),
     device: torch.device | str | int | None = None,
 ) -> Mapping[str, float]:
@@ -70,8 +70,7 @@ def evaluate(
     """
     own = names_of_evaluation(name, metrics)
     evaluation = DueEvaluation(name, data, step, metrics, lambda place: False)
-    live, heard, functions = _looking(model, data, step, own, hooks, device)
-    live.requests = Requests([evaluation])
+    live, heard, functions = _looking(model, data, step, own, hooks, device, Requests([evaluation]))
     found: Mapping[str, float] = functions["evaluate"](live, heard, evaluation)
     functions["deliver"](live, heard)
     return dict(found)
@@ -103,13 +102,14 @@ def predict(
         RunDefinitionError: if the data has length 0.
         HookDefinitionError: if a hook or the step does not have the right form.
     """
-    live, heard, functions = _looking(model, data, predict_step, frozenset(), hooks, device)
+    live, heard, functions = _looking(model, data, predict_step, frozenset(), hooks, device, Requests())
     predictions: Iterator[BatchPrediction[B, O]] = functions["predict"](live, heard, predict_step, dataset_info)
     return predictions
 
 
 def _looking(
-    model: nn.Module, data: Iterable[Any], step: object, own: frozenset[str], hooks: Hooks[B, O], device: object
+    model: nn.Module, data: Iterable[Any], step: object, own: frozenset[str], hooks: Hooks[B, O], device: object,
+    requests: Requests,
 ) -> tuple[Live, Heard, Functions]:
     """What an evaluation or a prediction needs of a run."""
     check_model(model)
@@ -124,8 +124,8 @@ def _looking(
         accumulate=1, precision="float32", seed=None, run_id=uuid.uuid4().hex,
     )  # fmt: skip
     bindings: Bindings = bind_table(table, run.rank, time.monotonic)
-    live = Live(run=run, data=data, records=Records(own, keeps="on_record" in bindings.hooks))
+    live = Live(run=run, data=data, requests=requests, records=Records(own, keeps="on_record" in bindings.hooks))
     model.to(run.device)
     bindings.make_states(TrainBegin(run=run, at=live.at, resumed=False))
-    heard = hear(bindings.hooks, live.records)
+    heard = hear(bindings.hooks, live.records, live.requests)
     return live, heard, specialise(heard.events())

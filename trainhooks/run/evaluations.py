@@ -10,7 +10,7 @@ from torch import Tensor
 from trainhooks.core import Step, Trigger, every
 
 
-class Metric(Protocol):
+class MetricObject(Protocol):
     """The shape of a torchmetrics metric."""
 
     def update(self, output: Any, target: Any, /) -> Any:
@@ -26,8 +26,8 @@ class Metric(Protocol):
         ...
 
 
-Metrics: TypeAlias = Mapping[str, Callable[[Any, Any], Tensor | float] | Metric]
-"""By name: a function of a batch's output and target, averaged by weight, or an object with torchmetrics' shape."""
+Metric: TypeAlias = Callable[[Any, Any], Tensor | float] | MetricObject
+"""A function of a batch's output and target, averaged by weight, or an object with torchmetrics' shape."""
 
 
 @final
@@ -46,7 +46,7 @@ class Evaluation:
     """Batches; iterated anew each time."""
     step: Step[Any, Any] | None = None
     """What gives loss, output and target of a batch; None for the training step."""
-    metrics: Metrics = MappingProxyType({})
+    metrics: Mapping[str, Metric] = MappingProxyType({})
     """Further values, from the step's `output` and `target`."""
     when: Trigger = every(1, "epochs")
     """At which boundaries it is due; a hook can ask for it too, by `Evaluate(name)`."""

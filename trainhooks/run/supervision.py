@@ -1,7 +1,7 @@
 """`supervised`: the training step of most programs."""
 
-from collections.abc import Callable, Mapping, Sequence, Sized
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sized
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 from typing_extensions import TypeVar
@@ -30,8 +30,10 @@ def supervised(loss_fn: Callable[[O, Y], Tensor]) -> Callable[[nn.Module, tuple[
         4.0
     """
 
-    def step(model: nn.Module, batch: tuple[Any, Y]) -> StepOutput[O]:
-        x, y = _pair(batch, loss_fn)
+    def step(model: nn.Module, batch: Any) -> StepOutput[O]:
+        if not issubclass(type(batch), (tuple, list)) or len(batch) != 2:
+            _refuse_batch(batch, loss_fn)
+        x, y = batch
         output: O = model(x)
         return StepOutput(loss_fn(output, y), _items(y, loss_fn), output, y)
 
@@ -39,25 +41,23 @@ def supervised(loss_fn: Callable[[O, Y], Tensor]) -> Callable[[nn.Module, tuple[
     return step
 
 
-def _pair(batch: Any, loss_fn: object) -> tuple[Any, Any]:
-    if isinstance(batch, tuple | list):
-        pair = cast("Sequence[object]", batch)
-        if len(pair) == 2:
-            return pair[0], pair[1]
-    came = _kind_of(cast("object", batch))
+def _refuse_batch(batch: object, loss_fn: object) -> NoReturn:
     raise HookDefinitionError(
-        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {came}; write your own "
+        f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {_kind_of(batch)}; write your own "
         "step: def step(model, batch): return StepOutput(loss, weight, output, target)."
     )
 
 
 def _items(y: object, loss_fn: object) -> float:
-    if (isinstance(y, Tensor) and not y.shape) or isinstance(y, Mapping) or not isinstance(y, Sized):
-        raise HookDefinitionError(
-            f"supervised({name_of(loss_fn)}) weighs a batch by len(y), and got y={y!r}; write your own step: "
-            "def step(model, batch): return StepOutput(loss, weight, output, target)."
-        )
-    return float(len(y))
+    if isinstance(y, Tensor):
+        if y.shape:
+            return float(y.shape[0])
+    elif isinstance(y, Sized) and not isinstance(y, Mapping):
+        return float(len(y))
+    raise HookDefinitionError(
+        f"supervised({name_of(loss_fn)}) weighs a batch by len(y), and got y={y!r}; write your own step: "
+        "def step(model, batch): return StepOutput(loss, weight, output, target)."
+    )
 
 
 def _kind_of(batch: object) -> str:

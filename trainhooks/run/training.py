@@ -99,7 +99,7 @@ def train(
 
 def _ended(live: Live, bindings: Bindings, *, on_interrupt: str, specialised: bool) -> TrainResult:
     """Run it, and say what is left."""
-    heard = hear(bindings.hooks, live.records)
+    heard = hear(bindings.hooks, live.records, live.requests)
     functions = specialise(heard.events()) if specialised else FUNCTIONS
     try:
         with live.interrupts.listening(), same_modes(live.run.model):

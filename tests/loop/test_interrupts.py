@@ -1,0 +1,92 @@
+"""A first Ctrl-C finishes the update, a second raises at once, and signals are otherwise left alone."""
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from tests.loop.programs import batches, equal, linear, sgd, squares, weights
+from trainhooks import (
+    BatchBegin,
+    BatchEnd,
+    Completed,
+    HookDict,
+    Interrupted,
+    train,
+)
+
+
+def interrupted_at(batch: int, times: int = 1) -> HookDict:
+    def interrupt(ctx: BatchBegin) -> None:
+        if ctx.at.batch == batch:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+
+    return {"on_batch_begin": interrupt}
+
+
+def test_the_first_ctrl_c_finishes_the_update_and_returns_or_raises() -> None:
+    model, other = linear(), linear()
+    handler = signal.getsignal(signal.SIGINT)
+    result = train(
+        model, batches(6), squares, sgd(model), epochs=1, accumulate=2, hooks=interrupted_at(2), on_interrupt="return"
+    )
+    assert result.end == Interrupted(signal.SIGINT)
+    assert (result.at.updates, result.at.batches) == (2, 4)
+    with pytest.raises(KeyboardInterrupt):
+        train(other, batches(6), squares, sgd(other), epochs=1, accumulate=2, hooks=interrupted_at(2))
+    by_hand = linear()
+    train(by_hand, batches(4), squares, sgd(by_hand), epochs=1, accumulate=2)
+    assert equal(weights(model), weights(by_hand))
+    assert equal(weights(other), weights(by_hand))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_second_ctrl_c_raises_at_once() -> None:
+    model = linear()
+    before = weights(model)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, batches(6), squares, sgd(model), epochs=1, hooks=interrupted_at(0, times=2), on_interrupt="return")
+    assert equal(before, weights(model))
+
+
+def test_a_second_ctrl_c_never_lands_inside_an_optimizer_step() -> None:
+    class Interrupting(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            super().step()
+
+    model, by_hand = linear(), linear()
+    with pytest.raises(KeyboardInterrupt):
+        train(model, batches(3), squares, Interrupting(model.parameters(), 0.1), epochs=1, on_interrupt="return")
+    train(by_hand, batches(1), squares, torch.optim.SGD(by_hand.parameters(), 0.1), epochs=1)
+    assert equal(weights(model), weights(by_hand))
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    model, handlers = linear(), list[object]()
+
+    def look(ctx: BatchEnd) -> None:
+        handlers.append(signal.getsignal(signal.SIGINT))
+
+    def target() -> None:
+        train(model, batches(1), squares, sgd(model), epochs=1, hooks={"on_batch_end": look})
+
+    handler = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    assert handlers == [handler]
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        model = linear()
+        result = train(model, batches(3), squares, sgd(model), epochs=1, hooks=interrupted_at(0))
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert result.end == Completed()

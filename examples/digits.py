@@ -106,11 +106,11 @@ def smooth(ctx: BatchEnd[Batch, Tensor], state: Smooth) -> tuple[Smooth, None]:
 
 
 def record_smooth(ctx: EpochEnd, state: Smooth) -> tuple[Smooth, Record | None]:
-    return state, None if state.loss is None else Record({"smooth_loss": state.loss})
+    return state, None if state.loss is None else Record({"smooth": state.loss})
 
 
 smoothed_loss: HookSet[Batch, Tensor] = stateful(
-    "smoothed_loss", Smooth, on_batch_end=smooth, on_epoch_end=record_smooth, provides=frozenset({"smooth_loss"})
+    "smoothed_loss", Smooth, on_batch_end=smooth, on_epoch_end=record_smooth, provides=frozenset({"smooth"})
 )
 
 
@@ -137,7 +137,7 @@ def draw(records: History, path: Path) -> None:
     """Draw loss and accuracy over the updates."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, title, names in zip(
-        figure.subplots(1, 2), ("loss", "accuracy"), (("train/loss", "val/loss"), ("val/accuracy",)), strict=True
+        figure.subplots(1, 2), ("loss", "accuracy"), (("train/loss", "val/loss"), ("val/acc",)), strict=True
     ):
         for name in names:
             axes.plot(*zip(*records.series(name), strict=True), label=name)
@@ -168,15 +168,15 @@ def main() -> None:
 
     result = train(
         model, train_data, step, torch.optim.AdamW(model.parameters(), 3e-3), epochs=EPOCHS, hooks=hooks,
-        evaluations=[Evaluation("val", val_data, metrics={"accuracy": accuracy})], seed=0,
+        evaluations=[Evaluation("val", val_data, metrics={"acc": accuracy})], seed=0,
     )  # fmt: skip
 
     draw(cast("History", result.hook_states["history"]), folder / "curves.png")
     mistakes = Mistakes()
-    test = evaluate(model, test_data, step, name="test", metrics={"accuracy": accuracy}, hooks=mistakes)
+    test = evaluate(model, test_data, step, name="test", metrics={"acc": accuracy}, hooks=mistakes)
     often = ", ".join(f"{digit} for {guess}" for (digit, guess), _ in mistakes.count.most_common(3))
     print(f"{type(result.end).__name__} after {result.at.updates} updates; in {folder}/: metrics.csv, curves.png")
-    print(f"Test accuracy: {test['test/accuracy']:.1%} of 300 pictures; taken wrongly: {often or 'none'}.")
+    print(f"Test accuracy: {test['test/acc']:.1%} of 300 pictures; taken wrongly: {often or 'none'}.")
     print("Next: trainhooks/loop/reference.py, the loop that just ran, reads from top to bottom in one sitting.")
 
 

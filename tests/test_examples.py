@@ -21,7 +21,7 @@ def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_pat
     assert ended.returncode == 0, ended.stderr
     said = ended.stdout
     assert re.search(r"on_epoch_end +gap, smoothed_loss, early_stopping, progress\n", said)
-    assert len(re.findall(r"^epoch \d+/20  train/loss .* val/accuracy ", said, re.MULTILINE)) > 5
+    assert len(re.findall(r"^epoch \d+/20  train/loss .* val/acc ", said, re.MULTILINE)) > 5
     accuracy = re.search(r"Test accuracy: ([\d.]+)%", said)
     assert accuracy is not None
     assert float(accuracy[1]) >= 97
@@ -30,4 +30,4 @@ def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_pat
     assert sorted(file.name for file in folder.iterdir()) == ["curves.png", "metrics.csv"]
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     columns = (folder / "metrics.csv").read_text().splitlines()[0]
-    assert columns == "epoch,updates,batches,train/loss,val/loss,val/accuracy,gap,smooth_loss"
+    assert columns == "epoch,updates,batches,train/loss,val/loss,val/acc,gap,smooth"

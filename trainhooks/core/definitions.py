@@ -1,5 +1,6 @@
 """Checks of what a user hands over as a hook, and the words to name it by."""
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from .binding import Hook
 from .events import CONTEXTS, EVENTS, EventSpec, nearest
 
 _PREFIXES = ("on_", "transform_", "around_")
+_NEARLY = 0.88  # one wrong, missing, doubled or swapped letter in any event's name, and `onEpochEnd`; not `epoch_end`
 _FORMS: Mapping[str, tuple[str, str]] = {
     "on": ("(ctx)", "(ctx, state)"),
     "transform": ("(ctx, value)", "(ctx, value, state)"),
@@ -42,13 +44,11 @@ def definition_of(hook: object) -> str:
     function: object = getattr(inner, "__func__", inner)
     if not inspect.isfunction(function):
         function = inspect.getattr_static(type(inner), "__call__", inner)
-    try:
-        signature = str(inspect.signature(cast("Callable[..., object]", hook)))
-    except (TypeError, ValueError):
-        signature = "(...)"
+    if inspect.isfunction(function):
+        function = inspect.unwrap(function, stop=lambda one: not _takes_anything(_own_signature(one)))
     code = getattr(function, "__code__", None)
     place = f" at {Path(code.co_filename).name}:{code.co_firstlineno}" if code else ""
-    return f"`{name_of(hook)}{signature}`{place}"
+    return f"`{name_of(hook)}{_signature(hook) or '(...)'}`{place}"
 
 
 def check_hook(hook: object, spec: EventSpec, *, keeps_state: bool = False) -> Hook:
@@ -82,9 +82,10 @@ def _check_arity(hook: Callable[..., object], spec: EventSpec, form: str) -> Non
 
 
 def _check_kind(hook: Callable[..., object], spec: EventSpec) -> None:
-    if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+    calls = (hook, inspect.getattr_static(type(hook), "__call__", None))
+    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in calls):
         raise HookDefinitionError(f"{definition_of(hook)} is async and would never be awaited; write a plain function.")
-    if inspect.isgeneratorfunction(hook):
+    if any(map(inspect.isgeneratorfunction, calls)):
         help_ = (
             "decorate it with @contextlib.contextmanager"
             if spec.kind == "around"
@@ -94,7 +95,7 @@ def _check_kind(hook: Callable[..., object], spec: EventSpec) -> None:
 
 
 def _check_annotation(hook: Callable[..., object], spec: EventSpec) -> None:
-    signature = _signature(hook)
+    signature = _signature(hook, evaluated=True)
     first = next(iter(signature.parameters.values()), None) if signature is not None else None
     if first is None:
         return
@@ -107,17 +108,31 @@ def _check_annotation(hook: Callable[..., object], spec: EventSpec) -> None:
         )
 
 
-def _signature(hook: Callable[..., object]) -> inspect.Signature | None:
+def _signature(hook: object, *, evaluated: bool = False) -> inspect.Signature | None:
+    """What a call takes: a decorated function's own parameters, or, where these say nothing, those that it wraps."""
+    own = _own_signature(hook, evaluated=evaluated)
+    return _own_signature(hook, evaluated=evaluated, follow_wrapped=True) if _takes_anything(own) else own
+
+
+def _takes_anything(signature: inspect.Signature | None) -> bool:
+    """Whether there is nothing but `*args` and `**kwargs`."""
+    kinds = {one.kind for one in signature.parameters.values()} if signature is not None else set[object]()
+    return bool(kinds) and kinds <= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
+def _own_signature(
+    hook: object, *, evaluated: bool = False, follow_wrapped: bool = False
+) -> inspect.Signature | None:
+    called = cast("Callable[..., object]", hook)
+    if evaluated:
+        try:
+            return inspect.signature(called, follow_wrapped=follow_wrapped, eval_str=True)
+        except (NameError, AttributeError, SyntaxError, TypeError, ValueError):
+            pass  # an annotation that only a type checker can read
     try:
-        return inspect.signature(hook, eval_str=True)
-    except (NameError, AttributeError, SyntaxError, TypeError):
-        pass  # an annotation that only a type checker can read
-    except ValueError:
-        return None  # a builtin without a signature
-    try:
-        return inspect.signature(hook)
+        return inspect.signature(called, follow_wrapped=follow_wrapped)
     except (TypeError, ValueError):
-        return None
+        return None  # a builtin without a signature
 
 
 def _classes(annotation: Any) -> Iterator[type]:
@@ -140,7 +155,7 @@ def hooks_of_object(holder: object) -> dict[str, Hook]:
         if name in EVENTS:
             if callable(method := getattr(holder, name)):
                 found[name] = method
-        elif name.startswith(_PREFIXES) and callable(inspect.getattr_static(holder, name, None)):
+        elif _is_nearly_an_event(name) and _is_method(inspect.getattr_static(holder, name, None)):
             raise HookDefinitionError(
                 f"{type(holder).__qualname__}.{name} is no event and would never be called; the nearest event is "
                 f"{nearest(name)}. Rename the method, or give it a leading underscore."
@@ -151,3 +166,13 @@ def hooks_of_object(holder: object) -> dict[str, Hook]:
             f"like events, or a sequence of these. The events: {', '.join(EVENTS)}."
         )
     return {event: found[event] for event in EVENTS if event in found}
+
+
+def _is_nearly_an_event(name: str) -> bool:
+    if name.startswith(_PREFIXES):
+        return True
+    return not name.startswith("_") and bool(difflib.get_close_matches(name.lower(), EVENTS, 1, _NEARLY))
+
+
+def _is_method(attribute: object) -> bool:
+    return callable(attribute) or isinstance(attribute, classmethod)

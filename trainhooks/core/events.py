@@ -1,7 +1,7 @@
 """The events, read from the declaration of the slots, and the stretch of progress that each of them covers."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, Union, final, get_args, get_origin, get_type_hints
 
@@ -149,6 +149,6 @@ CONTEXTS: frozenset[type] = frozenset(spec.context for spec in EVENTS.values())
 """The classes of all contexts."""
 
 
-def nearest(name: str) -> str:
-    """The slot whose name is most like `name`."""
-    return max(EVENTS, key=lambda event: difflib.SequenceMatcher(None, name.lower(), event).ratio())
+def nearest(name: str, others: Iterable[str] = ()) -> str:
+    """The slot, or one of `others`, whose name is most like `name`."""
+    return max((*EVENTS, *sorted(others)), key=lambda one: difflib.SequenceMatcher(None, name.lower(), one).ratio())

@@ -1,6 +1,8 @@
 """`HookSet`, the one form that every hook takes, and the way from everything `hooks=` accepts to it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, cast, final
 
 from attrs import field, frozen
@@ -12,7 +14,7 @@ from .binding import Entry, PerRun
 from .definitions import check_hook, hooks_of_object, name_of
 from .events import EVENTS, EventSpec, nearest
 from .objects import HookObject
-from .slots import HookDict, Slots
+from .slots import HookDict, Keys, Slots
 
 B_in = TypeVar("B_in", contravariant=True, default=Any)
 O_in = TypeVar("O_in", contravariant=True, default=Any)
@@ -21,6 +23,9 @@ O = TypeVar("O", default=Any)
 
 _WRITABLE = ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "batch")
 _NONE: frozenset[str] = frozenset()
+
+KEYS = frozenset(Keys.__annotations__)
+"""What a set may say of itself besides its hooks."""
 
 
 @final
@@ -79,11 +84,11 @@ class HookSet(Generic[B_in, O_in]):
         collective: bool = False,
         **slots: Unpack[Slots[B_in, O_in]],
     ) -> None:
-        hooks = {event: _several(given, spec_of(event)) for event, given in slots.items()}
+        hooks = {event: _several(given, spec_of(event, KEYS)) for event, given in slots.items()}
         if not any(hooks.values()):
             raise HookDefinitionError(f"A hook set needs a hook on some event. The events: {', '.join(EVENTS)}.")
         self.__attrs_init__(  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-            name=name or name_of(next(one[0] for one in hooks.values() if one)),
+            name=_name(name) or name_of(next(one[0] for one in hooks.values() if one)),
             order=_integer(order),
             before=_names("before", before),
             after=_names("after", after),
@@ -128,30 +133,31 @@ def flatten(hooks: object) -> Iterator[HookSet]:
     if isinstance(hooks, HookSet):
         yield hooks
     elif isinstance(hooks, Mapping):
-        yield HookSet(**cast("HookDict", dict(cast("Mapping[str, object]", hooks))))
+        given = cast("Mapping[object, object]", hooks)
+        yield HookSet(**cast("HookDict", {str(key): value for key, value in given.items()}))
     elif isinstance(hooks, Sequence) and not isinstance(hooks, str | bytes):
         for one in cast("Sequence[object]", hooks):
             yield from flatten(one)
     elif isinstance(hooks, type):
         name = hooks.__qualname__
         raise HookDefinitionError(f"hooks= got the class {name}; give an instance: {name}().")
-    elif callable(hooks) and not any(hasattr(hooks, event) for event in EVENTS):
-        name = name_of(hooks)
+    elif inspect.isroutine(hooks) or isinstance(hooks, functools.partial):
+        name = name_of(cast("object", hooks))
         raise HookDefinitionError(f"hooks= got the function {name}; say when: {{'on_batch_end': {name}}}.")
     else:
         methods = cast("Slots", hooks_of_object(hooks))
         yield HookSet(name=type(hooks).__qualname__, **methods)
 
 
-def spec_of(event: str) -> EventSpec:
+def spec_of(event: str, keys: Iterable[str] = ()) -> EventSpec:
     """The event of this name.
 
     Raises:
-        HookDefinitionError: if there is none, with the nearest.
+        HookDefinitionError: if there is none, with the nearest of the events and `keys`.
     """
     if event not in EVENTS:
         raise HookDefinitionError(
-            f"{event!r} is no event; did you mean {nearest(event)!r}? The events: {', '.join(EVENTS)}."
+            f"{event!r} is no event; did you mean {nearest(event, keys)!r}? The events: {', '.join(EVENTS)}."
         )
     return EVENTS[event]
 
@@ -161,6 +167,12 @@ def _several(given: object, spec: EventSpec) -> tuple[Entry, ...]:
     if not callable(given) and not isinstance(given, str) and isinstance(given, Sequence):
         hooks = cast("Sequence[object]", given)
     return tuple(one if isinstance(one, PerRun) else check_hook(one, spec) for one in hooks)
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        raise HookDefinitionError(f"name is a string, got {name!r}.")
+    return name
 
 
 def _integer(order: object) -> int:

@@ -173,8 +173,9 @@ class Both:
         return self.left.points | self.right.points
 
     def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
-        left, right = self.left.bind(span, clock), self.right.bind(span, clock)
-        return lambda ctx: left(ctx) and right(ctx)
+        first, then = sorted((self.left, self.right), key=_keeps_time)  # asked last, it counts only what fires
+        one, other = first.bind(span, clock), then.bind(span, clock)
+        return lambda ctx: one(ctx) and other(ctx)
 
     def never(self, horizon: Horizon, /) -> bool:
         return self.left.never(horizon) or self.right.never(horizon)
@@ -197,7 +198,7 @@ class Either:
 
     def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
         left, right = self.left.bind(span, clock), self.right.bind(span, clock)
-        return lambda ctx: left(ctx) or right(ctx)
+        return lambda ctx: left(ctx) | right(ctx)  # both are asked, so that none misses that it was due
 
     def never(self, horizon: Horizon, /) -> bool:
         return self.left.never(horizon) and self.right.never(horizon)
@@ -226,6 +227,16 @@ class Not:
 
     def __str__(self) -> str:
         return f"~{_inner(self.rule)}"
+
+
+def _keeps_time(rule: Rule) -> bool:
+    match rule:
+        case Both() | Either():
+            return _keeps_time(rule.left) or _keeps_time(rule.right)
+        case Not():
+            return _keeps_time(rule.rule)
+        case _:
+            return isinstance(rule, EverySeconds)
 
 
 def _inner(rule: Rule) -> str:

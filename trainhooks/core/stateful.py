@@ -13,7 +13,7 @@ from .binding import Hook, PerRun, Scope
 from .contexts import TrainBegin
 from .definitions import check_hook, definition_of
 from .events import Kind
-from .hookset import HookSet, changed, spec_of
+from .hookset import KEYS, HookSet, changed, spec_of
 from .slots import Slots, StatefulSlots
 
 B = TypeVar("B", default=Any)
@@ -68,6 +68,8 @@ def stateful(
         >>> counter.name
         'counter'
     """
+    if not name:
+        raise HookDefinitionError("stateful wants a name first: the state is saved under it.")
     takes_begin = _takes_begin(init)
     if takes_begin and (early := [event for event in _EARLIER_THAN_TRAIN_BEGIN if event in slots]):
         raise HookDefinitionError(
@@ -114,7 +116,7 @@ def _takes_begin(init: object) -> bool:
 
 
 def _threaded(event: str, hook: object) -> "_Threaded":
-    spec = spec_of(event)
+    spec = spec_of(event, KEYS)
     return _Threaded(event, spec.kind, check_hook(hook, spec, keeps_state=True))
 
 

@@ -67,7 +67,8 @@ def until(n: int, unit: Unit) -> Trigger:
 def every_seconds(s: float) -> Trigger:
     """Due at the first event that is `s` seconds or more after the last time, or after the run's start.
 
-    The one trigger that keeps a state and is not the same after a resume; over ranks, rank 0 decides.
+    The one trigger that keeps a state and is not the same after a resume; over ranks, rank 0 decides. Joined by `&` to
+    others, it is asked only where they hold: then what counts is the last time that all did.
     """
     if not 0.0 < s < float("inf"):
         raise HookDefinitionError(f"every_seconds takes a positive number of seconds, got {s!r}.")

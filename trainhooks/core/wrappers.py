@@ -25,6 +25,7 @@ def when(trigger: Trigger, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only where `trigger` fires; elsewhere a value passes unchanged and nothing is wrapped.
 
     Example:
+        >>> from trainhooks import every
         >>> when(every(2, "epochs"), {"name": "loud", "on_epoch_end": print})
         (HookSet('loud': on_epoch_end),)
     """

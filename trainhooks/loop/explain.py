@@ -47,9 +47,7 @@ def _reasons(table: DispatchTable, event: str, place: int) -> Iterator[str]:
 
 
 def _conditions(one: HookSet, event: str) -> Iterator[str]:
-    for guard in guards_of(one):
-        if guard.event == event:
-            yield f"when {guard.trigger}"
+    yield from dict.fromkeys(f"when {guard.trigger}" for guard in guards_of(one) if guard.event == event)
     if one.ranks is not None:
         yield f"on ranks {sorted(one.ranks)}"
     if one.devices is not None:

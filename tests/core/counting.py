@@ -153,6 +153,7 @@ def counted(course: Course) -> Iterator[tuple[str, Stretch]]:
     now = boundary = Count()
     for epoch in range(course.epochs):
         began, waiting = now, 0
+        boundary_before, window = boundary, now
         planned = now.then(-(-course.batches // course.accumulate), course.batches, 1)
         yield from ((event, now.to(planned)) for event in EPOCH[:2])
         for batch in range(course.batches):
@@ -165,24 +166,33 @@ def counted(course: Course) -> Iterator[tuple[str, Stretch]]:
             closes = closes or ended
             yield from ((event, now.to(now.then(closes, 1))) for event in BATCH[1:4])
             if closes:
-                yield from ((event, now.to(now.then(1, 1))) for event in UPDATE)
+                yield from ((event, updated(window, now, now.then(1, 1))) for event in UPDATE)
             now = now.then(closes, 1)
             waiting = 0 if closes else waiting + 1
+            window = now if closes else window
             yield "on_batch_end", start.to(now)
             yield "on_record", start.to(now)
             if closes and not (last and course.looks_ahead) and not ended:
                 yield from evaluated(boundary, now, each=True, at_epoch_end=False)
-                boundary = now
+                boundary_before, boundary = boundary, now
             if ended:
                 break
         if waiting:  # the data's last batch was skipped
-            yield from ((event, now.to(now.then(1, 1))) for event in UPDATE)
+            yield from ((event, updated(window, now, now.then(1))) for event in UPDATE)
             now = now.then(1)
         now = now.then(epochs=1)
         yield "on_record", began.to(now)
-        yield from evaluated(boundary, now, each=now.updates > boundary.updates, at_epoch_end=True)
+        each = now.updates > boundary.updates
+        if boundary.batches == now.batches:  # the epoch's last window had a boundary of its own
+            boundary = boundary_before
+        yield from evaluated(boundary, now, each=each, at_epoch_end=True)
         yield "on_epoch_end", began.to(now)
         boundary = now
+
+
+def updated(window: Count, now: Count, after: Count) -> Stretch:
+    """What the events of an update cover: one update, and all batches of its window."""
+    return {**now.to(after), "batches": (window.batches, after.batches)}
 
 
 def evaluated(boundary: Count, now: Count, *, each: bool, at_epoch_end: bool) -> Iterator[tuple[str, Stretch]]:

@@ -39,7 +39,7 @@ def stretches(course: Course) -> dict[str, list[Stretch]]:
 def can_count(event: str, unit: Unit, course: Course) -> bool:
     """Whether the event can hold a trigger in this unit, and each of its occurrences a stretch of its own."""
     if event in BATCH or event in UPDATE:
-        return unit == "updates" or (unit == "batches" and (event in BATCH or course.accumulate == 1))
+        return unit != "epochs"
     return unit == "epochs" or course.sized or event not in EPOCH[:2]
 
 

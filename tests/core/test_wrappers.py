@@ -132,6 +132,17 @@ def test_a_state_is_threaded_through_the_calls_that_are_made() -> None:
     assert result.hook_states == {"counter": 2}
 
 
+def test_a_restriction_that_leaves_no_rank_is_refused() -> None:
+    def nothing(ctx: BatchEnd) -> None: ...
+
+    quiet = HookSet(name="quiet", on_batch_end=nothing, ranks=frozenset({1, 2}))
+    sentence = r"for_rank\(3, 'quiet'\) would never be called: it is already restricted to \[1, 2\]\."
+    with pytest.raises(HookDefinitionError, match=sentence):
+        for_rank(3, quiet)
+    with pytest.raises(HookDefinitionError, match=r"for_device\(0, 'quiet'\) would never be called"):
+        for_device(0, for_device(1, quiet))
+
+
 RANKS = [Rank(index=node * 2 + local, world=4, local_index=local, local_world=2) for node in (0, 1) for local in (0, 1)]
 
 
@@ -146,8 +157,6 @@ RANKS = [Rank(index=node * 2 + local, world=4, local_index=local, local_world=2)
         ([partial(for_device, 0)], None, [0, 2]),
         ([partial(for_device, 1)], None, [1, 3]),
         ([partial(for_device, 1)], {2, 3}, [3]),
-        ([partial(for_rank, 3)], {1, 2}, []),
-        ([partial(for_rank, 3), partial(for_rank, 0)], None, []),
         ([partial(for_rank, 3), partial(for_device, 1)], None, [3]),
         ([partial(for_device, 1), partial(for_rank, 2)], None, []),
     ],

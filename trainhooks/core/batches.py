@@ -75,6 +75,10 @@ class GradientsReady:
 
     run: Run
     at: Progress
+    since: Progress
+    """When the window began."""
+    batches: int
+    """Batches of the window; skipped ones are not among them."""
     optimizer_idx: int
     """The optimizer's position, from 0."""
     parameters: tuple[Tensor, ...]
@@ -116,6 +120,10 @@ class OptimizerStepped:
 
     run: Run
     at: Progress
+    since: Progress
+    """When the window began."""
+    batches: int
+    """Batches of the window; skipped ones are not among them."""
     optimizer_idx: int
     """The optimizer's position, from 0."""
     stepped: bool

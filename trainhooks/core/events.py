@@ -66,14 +66,16 @@ def _batch_to_come(ctx: BatchBegin | LossReady | AfterBackward, unit: Unit) -> t
 
 
 def _update_to_come(ctx: GradientsReady, unit: Unit) -> tuple[int, int]:
+    if unit == "batches":
+        return ctx.since.batches, ctx.since.batches + ctx.batches
     count: int = getattr(ctx.at, unit)
-    return count, count + (unit != "epochs")
+    return count, count + (unit == "updates")
 
 
 def _update_done(ctx: OptimizerStepped, unit: Unit) -> tuple[int, int]:
-    count: int = getattr(ctx.at, unit)
     if unit == "batches":
-        return count, count + 1
+        return ctx.since.batches, ctx.since.batches + ctx.batches
+    count: int = getattr(ctx.at, unit)
     return count - (unit == "updates" and ctx.stepped), count
 
 

@@ -46,13 +46,13 @@ def when(trigger: Trigger, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
 def for_rank(i: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only in the process of this global rank, from 0."""
     _index("for_rank", i)
-    return tuple(changed(one, ranks=_narrowed(one.ranks, i)) for one in _sets(hooks))
+    return tuple(changed(one, ranks=_narrowed("for_rank", one, one.ranks, i)) for one in _sets(hooks))
 
 
 def for_device(i: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only in the process with this index within its node, from 0, on every node."""
     _index("for_device", i)
-    return tuple(changed(one, devices=_narrowed(one.devices, i)) for one in _sets(hooks))
+    return tuple(changed(one, devices=_narrowed("for_device", one, one.devices, i)) for one in _sets(hooks))
 
 
 def named(name: str, hook: Hooks[B, O]) -> HookSet[B, O]:
@@ -98,8 +98,12 @@ def _index(word: str, i: object) -> None:
         raise HookDefinitionError(f"{word} takes a rank, a whole number from 0 on, got {i!r}.")
 
 
-def _narrowed(ranks: frozenset[int] | None, i: int) -> frozenset[int]:
-    return frozenset({i}) if ranks is None else ranks & {i}
+def _narrowed(word: str, one: HookSet, ranks: frozenset[int] | None, i: int) -> frozenset[int]:
+    if ranks is not None and i not in ranks:
+        raise HookDefinitionError(
+            f"{word}({i}, {one.name!r}) would never be called: it is already restricted to {sorted(ranks)}."
+        )
+    return frozenset({i})
 
 
 @final

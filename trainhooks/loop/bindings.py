@@ -108,14 +108,14 @@ class Bindings:
 
     def warn_of_the_impossible(self, horizon: Horizon) -> None:
         """Say which triggers cannot fire in a run of this length."""
-        for member in self.members:
-            for guard in guards_of(member.owner):
-                if guard.trigger.rule.never(horizon):
-                    warnings.warn(
-                        f"when({guard.trigger}, {member.owner.name!r}) can never fire on {guard.event} in this run.",
-                        RuntimeWarning,
-                        stacklevel=3,
-                    )
+        impossible = {
+            f"when({guard.trigger}, {member.owner.name!r}) can never fire on {guard.event} in this run.": None
+            for member in self.members
+            for guard in guards_of(member.owner)
+            if guard.trigger.rule.never(horizon)
+        }
+        for sentence in impossible:
+            warnings.warn(sentence, RuntimeWarning, stacklevel=3)
 
 
 def bind_table(table: DispatchTable, rank: Rank, clock: Callable[[], float]) -> Bindings:

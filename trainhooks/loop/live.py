@@ -40,6 +40,8 @@ class Live:
     """The counters, now."""
     boundary: Counts = field(factory=Counts)
     """The counters at the last boundary."""
+    boundary_before: Counts = field(factory=Counts)
+    """The counters at the boundary before that one, or when the epoch began."""
     epoch_began: Progress = field(factory=Progress)
     updates_before: int = 0
     """Updates when this batch began."""
@@ -47,7 +49,7 @@ class Live:
     """Batches of this epoch, if its data knows."""
 
     open: int = 0
-    """Batches in the open window."""
+    """Finished batches in the open window."""
     last: bool = False
     """Whether this is the data's last batch, as far as is known."""
     closes: bool = False
@@ -98,10 +100,12 @@ class Live:
         """Open an epoch."""
         self.counts.epoch, self.counts.batch = self.counts.epochs, 0
         self._at = None
+        self.boundary_before.take(self.boundary)
         self.epoch_began = self.at
         self.length = length_of(self.data)
         self.exhausted = self.ends_epoch = self.last = False
         self.records.this_epoch.clear()
+        self.requests.evaluated.clear()
         for worker in self.workers:
             worker.begin_epoch()
 
@@ -118,7 +122,6 @@ class Live:
             self.updated = False
             self.updates_before = counts.updates
             self._at = None
-            self.requests.evaluated.clear()
             yield transfer(batch, device)
             if self.leaves_epoch() or (self.last and self.is_full()):
                 return
@@ -141,7 +144,17 @@ class Live:
         """Count this batch as done."""
         self.counts.batches += 1
         self.open = 0 if self.closes else self.open + 1
+        self.requests.evaluated.clear()
         self._at = None
+
+    @property
+    def window(self) -> int:
+        """Batches in the window that is closing, the one at hand included."""
+        return self.open + self.closes
+
+    def close_short(self) -> None:
+        """Say that the open window closes without another batch."""
+        self.closes = self.updated = False
 
     def losses(self) -> dict[str, Tensor]:
         """The newest loss of each objective, detached."""
@@ -151,6 +164,8 @@ class Live:
         """Count the epoch and record its means, unless it was cut short."""
         if not (self.exhausted or self.ends_epoch or self.last):
             return False
+        if self.boundary.batches == self.counts.batches:  # nobody knew that the last window was the last
+            self.boundary.take(self.boundary_before)
         self.counts.epochs += 1
         self._at = None
         alone = len(self.workers) == 1
@@ -196,6 +211,8 @@ class Live:
         if self.end is None and self.interrupts.signal is not None:
             self.end = Interrupted(self.interrupts.signal)
         self.leaving = self.end is not None or self.is_full()
+        if self.has_moved():
+            self.boundary, self.boundary_before = self.boundary_before, self.boundary
         self.boundary.take(self.counts)
 
     def ending(self) -> End:

@@ -84,7 +84,7 @@ def train_loop(live: Live, heard: Heard) -> None:
                         at_boundary(live, heard)
 
                 if live.open > 0:  # the data's last batch was skipped, or the epoch was ended within a window
-                    live.updated = False
+                    live.close_short()
                     for worker in live.workers:
                         update(live, heard, worker)
                     live.open = 0

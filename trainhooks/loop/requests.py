@@ -31,7 +31,7 @@ class Requests:
     """All those of the run."""
     asked: list[Asked] = field(factory=list[Asked])
     evaluated: set[str] = field(factory=set[str])
-    """Evaluations that have seen the model as it is: no trigger makes them due again."""
+    """Evaluations that have run since the last batch of this epoch: no trigger makes them due again."""
     here: set[str] = field(factory=set[str])
     """Evaluations of this boundary: nobody gets them a second time."""
 

@@ -14,8 +14,9 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
     if heard.on_after_gradient_update is not None or heard.transform_gradients is not None:
         parameters = worker.with_gradient()
         ready = GradientsReady(
-            run=run, at=live.at_start, optimizer_idx=worker.index, parameters=tuple(parameters),
-            names=tuple(worker.name_of(one) for one in parameters), gradients=worker.gradients(parameters),
+            run=run, at=live.at_start, since=live.since, batches=live.window, optimizer_idx=worker.index,
+            parameters=tuple(parameters), names=tuple(worker.name_of(one) for one in parameters),
+            gradients=worker.gradients(parameters),
         )  # fmt: skip
         if heard.on_after_gradient_update is not None:
             if live.ask(heard.on_after_gradient_update(ready)):
@@ -27,7 +28,7 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
         live.interrupts.wait_for(worker.quick.step)
         live.count_update()
     if heard.on_after_optimizer_step is not None:
-        live.ask(heard.on_after_optimizer_step(
-            OptimizerStepped(run=run, at=live.at, optimizer_idx=worker.index, stepped=steps)
-        ))  # fmt: skip
+        live.ask(heard.on_after_optimizer_step(OptimizerStepped(
+            run=run, at=live.at, since=live.since, batches=live.window, optimizer_idx=worker.index, stepped=steps
+        )))  # fmt: skip
     worker.close()

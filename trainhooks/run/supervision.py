@@ -25,6 +25,7 @@ def supervised(loss_fn: Callable[[O, Y], Tensor]) -> Callable[[nn.Module, tuple[
         HookDefinitionError: in the run, if a batch is no pair or `y` has no length.
 
     Example:
+        >>> import torch
         >>> step = supervised(torch.nn.functional.mse_loss)
         >>> step(torch.nn.Identity(), (torch.zeros(4), torch.ones(4))).weight
         4.0

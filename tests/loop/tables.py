@@ -88,7 +88,7 @@ class Program:
                 hooks=[acted(member, trace) for member in self.members], specialised=specialised,
             )  # fmt: skip
             states = {name: (type(state), vars(state)) for name, state in result.hook_states.items()}
-            seen = (result.end, result.at, dict(result.metrics), result.history, states)
+            seen = (result.end, result.at, _plain(result.metrics), _plain(result.history), states)
         except BaseException as error:
             seen = (type(error), str(error), getattr(error, "__notes__", []))
         left = [_plain(weight) for weight in weights(model)]
@@ -192,7 +192,7 @@ def _plain(value: Any) -> object:
         return {key: _plain(one) for key, one in cast("Mapping[str, object]", value).items()}
     if type(value).__name__ == "Failed":
         return ("Failed", str(value.error))
-    return value
+    return "NaN" if value != value else value  # the mean of an epoch without items equals itself
 
 
 def _answer(does: str, name: str, ctx: Any) -> Answer | None:

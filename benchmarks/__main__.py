@@ -1,0 +1,67 @@
+"""Measure everything, print it, and write it to RESULTS.md."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from .counting import calls_by_hand, calls_by_trainhooks
+from .importing import shares_of_import
+from .programs import OPTIMIZERS, bare, whole
+from .report import (
+    INTRODUCTION,
+    machine,
+    table_of_calls,
+    table_of_import,
+    table_of_rows,
+    table_of_starts,
+    verdict,
+)
+from .rows import (
+    STEPS,
+    hooks_times,
+    rows_of_a_larger_model,
+    rows_of_a_realistic_set,
+    rows_of_growth,
+    rows_of_hooks,
+    rows_of_import,
+)
+from .starting import start_with
+
+
+def main() -> None:
+    began = time.perf_counter()
+    torch.set_num_threads(1)
+    parts = [INTRODUCTION, machine()]
+
+    def say(title: str, body: str) -> None:
+        parts.append(f"\n## {title}\n\n{body}")
+        print(parts[-1], flush=True)
+
+    print(machine())
+    times = {optimizer: hooks_times(optimizer) for optimizer in OPTIMIZERS}
+    hooks = [row for optimizer in OPTIMIZERS for row in rows_of_hooks(optimizer, times[optimizer])]
+    say("Hooks that do nothing", table_of_rows("ours / by hand", hooks))
+    growth = [row for optimizer in OPTIMIZERS for row in rows_of_growth(optimizer, times[optimizer])]
+    say("Growth", table_of_rows("n hooks / none", growth))
+    realistic = [*rows_of_a_realistic_set(), *rows_of_a_larger_model()]
+    say("Programs", table_of_rows("ours / by hand", realistic))
+    counts = (0, 1, 10, 100)
+    calls = {
+        one: (calls_by_hand(one), calls_by_trainhooks(one, bare), calls_by_trainhooks(one, whole)) for one in counts
+    }
+    say("Python calls a step, SGD", table_of_calls(calls))
+    step = min(times["SGD"]["by hand, 0"]) / STEPS
+    starts = [start_with(count) for count in (0, 10, 100, 1000)]
+    say("Before the first step, in steps of the hand-written loop with SGD", table_of_starts(starts, step))
+    imports = list(rows_of_import())
+    say("Import, whole processes", table_of_rows("trainhooks / torch", imports))
+    shares = table_of_import(shares_of_import())
+    say("Imported on top of torch, as shares of torch's own import, garbage collector off", shares)
+    say("Goals", verdict([*hooks, *realistic, *imports]))
+    Path(__file__).with_name("RESULTS.md").write_text("\n".join(parts) + "\n")
+    print(f"\nWritten to RESULTS.md after {time.perf_counter() - began:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The measurements as plain tables, in Markdown that reads well in a terminal."""
+
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from .rows import Row
+from .starting import Start
+
+INTRODUCTION = """\
+# What the loop costs
+
+Written by `make bench` (`python -m benchmarks`); a run takes a few minutes. Every number is a ratio of two programs
+that took turns in one process on one thread, round by round, with the garbage collector at rest: their processor time
+is compared, and after every round their weights were equal, bit for bit. The tiny model is `nn.Linear(8, 2)` on
+batches of 4 that are ready in memory: a step of it is nearly all overhead. "hooks: n" are n no-ops on the begin of
+each batch and n on its end, and the hand-written loop makes the same calls. `median` and `minimum` are of the rounds'
+ratios, `best` compares the quickest round of the one with the quickest of the other. The goal is for the median;
+below 1 the hand-written loop is slower.
+"""
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with its columns in line: the first to the left, the others to the right."""
+    lines = [tuple(header), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    shown = [f"| {' | '.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])} |" for line in lines]
+    return "\n".join([shown[0], f"|{rule}|", *shown[1:]])
+
+
+def table_of_rows(what: str, rows: Iterable[Row]) -> str:
+    """Ratios, and whether the goals are met."""
+    header = (what, "goal", "median", "minimum", "best", "met")
+    return table(header, (_cells(row) for row in rows))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    found = row.ratio
+    met = "" if row.goal is None else "yes" if row.is_met() else "no"
+    goal = "" if row.goal is None else f"{row.goal:.2f}"
+    return row.what, goal, f"{found.median:.3f}", f"{found.minimum:.3f}", f"{found.of_the_best:.3f}", met
+
+
+def table_of_starts(starts: Iterable[Start], step: float) -> str:
+    """What comes before the first step, each in steps of the hand-written loop, which take `step` seconds."""
+    header = ("hooks on each of two events", "compose", "specialise", "train without a step")
+    return table(header, (
+        (str(one.hooks), f"{one.compose / step:.1f}", f"{one.specialise / step:.1f}", f"{one.train / step:.1f}")
+        for one in starts
+    ))  # fmt: skip
+
+
+def table_of_calls(calls: Mapping[int, tuple[float, float, float]]) -> str:
+    """Python calls a step by the count of hooks: by hand, ours with either form of step."""
+    header = ("hooks", "by hand", "bare loss", "supervised")
+    return table(header, ((str(hooks), *(f"{count:.2f}" for count in counts)) for hooks, counts in calls.items()))
+
+
+def table_of_import(shares: Mapping[str, float], most: int = 8) -> str:
+    """The packages that cost most on top of torch, as shares of torch's own import."""
+    return table(("package", "share"), ((name, f"{share:.1%}") for name, share in list(shares.items())[:most]))
+
+
+def machine() -> str:
+    """Versions and the machine, in words."""
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}; {os.cpu_count()} cores, {platform.machine()}, "
+        f"{platform.system()}, shared with whatever else ran."
+    )
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Which goals are not met."""
+    missed = [f"- {row.what}: {row.ratio.median:.3f}, the goal is {row.goal:.2f}" for row in rows if not row.is_met()]
+    asked = sum(row.goal is not None for row in rows)
+    head = f"{asked - len(missed)} of {asked} goals are met."
+    return "\n".join([head, "", "Not met:", "", *missed] if missed else [head])

@@ -38,6 +38,31 @@ def test_accumulation_is_the_gradient_of_the_mean_over_the_window(accumulate: in
         torch.testing.assert_close(one, other, rtol=0.0 if exact else 1e-6, atol=0.0 if exact else 1e-6)
 
 
+@pytest.mark.parametrize("max_updates", [None, 2])
+def test_a_short_last_window_is_normalised_by_its_own_weight_and_leaves_no_gradient(max_updates: int | None) -> None:
+    """Keeps P48."""
+    ours, theirs = linear(), linear()
+    result = train(ours, batches(7), mean_loss, sgd(ours), epochs=1, max_updates=max_updates, accumulate=4)
+    assert (result.at.updates, result.at.batches) == (2, 7)
+    assert all(one.grad is None for one in ours.parameters())
+    optimizer = sgd(theirs)
+    for window in (batches(7)[:4], batches(7)[4:]):
+        optimizer.zero_grad()
+        torch.stack([mean_loss(theirs, batch) for batch in window]).mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-6, atol=1e-6)
+
+
+def test_a_run_that_is_full_ends_after_a_whole_window() -> None:
+    """Keeps P48."""
+    ours, theirs = linear(), linear()
+    result = train(ours, batches(7), mean_loss, sgd(ours), max_updates=1, accumulate=4)
+    assert (result.at.updates, result.at.batches, result.at.epochs) == (1, 4, 0)
+    assert all(one.grad is None for one in ours.parameters())
+    train(theirs, batches(7)[:4], mean_loss, sgd(theirs), epochs=1, accumulate=4)
+    assert equal(weights(ours), weights(theirs))
+
+
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_batches_of_unequal_size_weigh_by_their_items(as_tensor: bool) -> None:
     """Keeps P71. One batch of 10 equals batches of 1, 2, 3 and 4 in one window."""

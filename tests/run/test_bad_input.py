@@ -111,11 +111,6 @@ def test_arguments_that_contradict_one_another_are_refused(changes: dict[str, An
     refused(RunDefinitionError, sentence, **changes)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed"])
-def test_a_precision_that_is_not_there_yet_is_refused_and_not_ignored(precision: str) -> None:
-    refused(RunDefinitionError, "is not there yet", precision=precision)
-
-
 @pytest.mark.parametrize(
     ("hooks", "sentence"),
     [

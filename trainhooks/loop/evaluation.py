@@ -14,7 +14,6 @@ from .heard import Heard
 from .live import Live
 from .records import LOOP
 from .requests import DueEvaluation
-from .steps import forward
 from .streams import PrivateStreams, looking_only
 from .tally import Tally
 
@@ -32,7 +31,7 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
         tally = Tally(evaluation)
         for index, fetched in enumerate(evaluation.data):
             batch = live.transfer(fetched, run.device)
-            output = forward(evaluation.step, run.model, batch)
+            output = live.forward(evaluation.step, run.model, batch)
             tally.add(output)
             if heard.on_after_batch_prediction is not None:
                 heard.on_after_batch_prediction(BatchPrediction(

@@ -170,6 +170,8 @@ class _Event:
 
     def replaced(self, one: Bound, new: object, old: object) -> object:
         """What a transform returned, if it can stand for what it was given."""
+        if new is old and self.spec.name != "transform_metrics":
+            return new
         wanted = _WANTED.get(self.spec.name)
         if new is None or (wanted is not None and not isinstance(new, wanted[0])):
             raise HookDefinitionError(
@@ -193,7 +195,8 @@ class _Event:
                     "a list of them, or None."
                 )
             if isinstance(one, Record):
-                self.records.take(owner.name, one, ctx, began(ctx, self.spec))
+                since = began(ctx, self.spec) if self.records.keeps else ctx.at  # else nobody sees it
+                self.records.take(owner.name, one, ctx, since)
             else:
                 self.requests.check(owner.name, one)
                 asked.append(Asked(owner.name, one))

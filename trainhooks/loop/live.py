@@ -11,9 +11,11 @@ from trainhooks.errors import MissingValueError
 
 from .counts import Counts
 from .feeding import batches_of, length_of, refuse_empty_data
+from .forwarding import Forward, forward
 from .interrupts import Interrupts
 from .records import LOOP, Records
 from .requests import DueEvaluation, Requests
+from .scaling import Scaling
 from .steps import Worker
 from .transfer import Transfer, move
 
@@ -31,6 +33,10 @@ class Live:
     awaited: Mapping[str, str] = field(factory=dict[str, str])
     """Values of the step that somebody reads, and who: they must have come when the first epoch is over."""
     transfer: Transfer = move
+    forward: Forward = forward
+    """How a step is called, in the run's precision."""
+    scaling: Scaling | None = None
+    """The scaler of an fp16 run."""
     records: Records = field(factory=Records)
     interrupts: Interrupts = field(factory=Interrupts)
     workers: Sequence[Worker] = ()
@@ -123,7 +129,7 @@ class Live:
             self.updates_before = counts.updates
             self._at = None
             yield transfer(batch, device)
-            if self.leaves_epoch() or (self.last and self.is_full()):
+            if self.leaving or self.ends_epoch or (self.last and self.is_full()):
                 return
         self.exhausted = True
         if index < 0:
@@ -143,7 +149,10 @@ class Live:
     def count_batch(self) -> None:
         """Count this batch as done."""
         self.counts.batches += 1
-        self.open = 0 if self.closes else self.open + 1
+        if self.closes:
+            self.end_window()
+        else:
+            self.open += 1
         self.requests.evaluated.clear()
         self._at = None
 
@@ -151,6 +160,12 @@ class Live:
     def window(self) -> int:
         """Batches in the window that is closing, the one at hand included."""
         return self.open + self.closes
+
+    def end_window(self) -> None:
+        """Close the window: every optimizer had its turn."""
+        self.open = 0
+        if self.scaling is not None:
+            self.scaling.end_window()
 
     def close_short(self) -> None:
         """Say that the open window closes without another batch."""
@@ -207,7 +222,8 @@ class Live:
 
     def settle(self) -> None:
         """Let the answers of this boundary take effect, and open the next stretch."""
-        self.end = self.requests.settle().stop or self.end
+        if self.requests.asked or self.requests.here:
+            self.end = self.requests.settle().stop or self.end
         if self.end is None and self.interrupts.signal is not None:
             self.end = Interrupted(self.interrupts.signal)
         self.leaving = self.end is not None or self.is_full()

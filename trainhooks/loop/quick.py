@@ -8,7 +8,7 @@ private names of torch stand here and nowhere else; where one of them is missing
 # pyright: reportPrivateUsage=false, reportPossiblyUnboundVariable=false, reportConstantRedefinition=false
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast, final
 
 import torch
@@ -122,6 +122,12 @@ def bare_step(optimizer: Optimizer) -> Callable[[Optimizer], object] | None:
         return None
     bare: Callable[[Optimizer], object] | None = getattr(inner, "__wrapped__", None)
     return bare
+
+
+def overflowed(scaler: torch.amp.GradScaler, optimizer: Optimizer) -> bool:
+    """Whether a gradient was not finite when `scaler` unscaled those of `optimizer`; reads the device."""
+    found: Mapping[Any, Tensor] = cast("Any", scaler)._found_inf_per_device(optimizer)
+    return any(one.item() for one in found.values())
 
 
 def scale(tensors: Sequence[Tensor], factor: float | Tensor) -> None:

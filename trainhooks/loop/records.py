@@ -52,9 +52,10 @@ class Records:
         """Take in a hook's answer at once."""
         if not isinstance(record.values, Mapping):
             raise HookDefinitionError(f"{by!r} answered Record({record.values!r}); write Record({{name: value}}).")
-        if taken := self.own & set(record.values):
+        if not self.own.isdisjoint(record.values):
+            taken = min(self.own & set(record.values))
             raise RunDefinitionError(
-                f"{by!r} recorded {min(taken)!r}, which is the loop's own value; give yours another name."
+                f"{by!r} recorded {taken!r}, which is the loop's own value; give yours another name."
             )
         self.add(by, {name: _scalar(by, name, value) for name, value in record.values.items()}, ctx.at, since)
 
@@ -137,7 +138,7 @@ def _scalar(by: str, name: str, value: object) -> float | Tensor:
                 f"{by!r} recorded {name!r} as a {value.dtype} tensor of shape {tuple(value.shape)}; record one real "
                 "number."
             )
-        return float(value) if value.is_cpu else value.detach().reshape(()).clone()
+        return float(value.item()) if value.is_cpu else value.detach().reshape(()).clone()
     if not isinstance(value, Real):
         raise HookDefinitionError(f"{by!r} recorded {name!r} as {value!r}; record a number or a 0-d tensor.")
     return float(value)

@@ -57,7 +57,7 @@ def train_loop(live: Live, heard: Heard) -> None:
                         )
 
                     for worker in live.workers:
-                        output = worker.forward(run.model, batch)
+                        output = live.forward(worker.objective.step, run.model, batch)
                         loss, weight = output.loss, output.weight
                         if heard.transform_loss is not None:
                             loss = heard.transform_loss(LossReady(
@@ -76,9 +76,10 @@ def train_loop(live: Live, heard: Heard) -> None:
 
                     live.count_batch()
                     if heard.on_batch_end is not None:
+                        losses = live.losses()
                         live.ask(heard.on_batch_end(BatchEnd(
                             run=run, at=live.at, batch=detached(batch), output=detached(output.output),
-                            loss=loss.detach(), losses=live.losses(), weight=weight, updated=live.updated,
+                            loss=losses[worker.objective.name], losses=losses, weight=weight, updated=live.updated,
                         )))  # fmt: skip
                     if live.closes and not live.last and not live.ends_epoch:
                         at_boundary(live, heard)
@@ -87,5 +88,5 @@ def train_loop(live: Live, heard: Heard) -> None:
                     live.close_short()
                     for worker in live.workers:
                         update(live, heard, worker)
-                    live.open = 0
+                    live.end_window()
                 at_epoch_end(live, heard)

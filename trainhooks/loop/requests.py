@@ -70,6 +70,8 @@ class Requests:
         What the hooks of one of them ask for comes last.
         """
         due = [one for one in self.evaluations if one.due(place)] if triggers else []
+        if not due and not self.asked:
+            return
         waiting = [one for one in due if one.name not in self.evaluated]
         while True:
             wanted = decide(self.asked).evaluate if self.asked else ()

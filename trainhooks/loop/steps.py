@@ -13,6 +13,7 @@ from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .means import Mean
 from .quick import Quick, scale
+from .scaling import Scaling
 
 _INFINITY = float("inf")
 
@@ -30,22 +31,6 @@ class Objective:
     """An optimizer, or a function of the model, called once the model is on its device."""
 
 
-def forward(step: Step[Any, Any], model: nn.Module, batch: object) -> StepOutput[Any]:
-    """What a step says of a batch.
-
-    Raises:
-        HookDefinitionError: if the step returns neither a tensor nor a `StepOutput`.
-    """
-    output = step(model, batch)
-    if type(output) is StepOutput:
-        return output
-    if isinstance(output, Tensor):
-        return StepOutput(output)
-    raise HookDefinitionError(
-        f"A step returns a scalar tensor (the loss) or a StepOutput, but {name_of(step)!r} returned {output!r}."
-    )
-
-
 @final
 @define(eq=False)
 class Worker:
@@ -56,6 +41,8 @@ class Worker:
     optimizer: Optimizer
     names: Mapping[int, str]
     """Names of the model's parameters by `id`."""
+    scaling: Scaling | None = None
+    """The scaler of an fp16 run."""
     restricted: bool = False
     """Whether backward is restricted to the optimizer's own parameters."""
     quick: Quick = field(init=False)
@@ -71,10 +58,6 @@ class Worker:
     def __attrs_post_init__(self) -> None:
         parameters = [one for group in self.optimizer.param_groups for one in group["params"] if one.requires_grad]
         self.quick = Quick(self.optimizer, tuple(parameters) if self.restricted else ())
-
-    def forward(self, model: nn.Module, batch: object) -> StepOutput[Any]:
-        """What this objective's step says of a batch."""
-        return forward(self.objective.step, model, batch)
 
     def backward(self, loss: Tensor, weight: float | Tensor) -> None:
         """Add a batch's share of the window's gradients."""
@@ -101,7 +84,7 @@ class Worker:
             )
         if loss.shape or not loss.requires_grad:
             self.refuse(loss)
-        self.quick.backward(loss)
+        self.quick.backward(loss if self.scaling is None else self.scaling.scale(loss))
 
     def has_items(self) -> bool:
         """Whether the open window holds gradients."""
@@ -149,14 +132,19 @@ class Worker:
         return {"train/loss": loss, **named, **{f"train/{name}": mean.read() for name, mean in self.values.items()}}
 
     def normalise(self) -> bool:
-        """Make the window's gradients those of the mean over all its items; False if it has none."""
+        """Unscale the window's gradients and make them those of the mean over all its items.
+
+        False if there is nothing to step with: no items, or an overflow.
+        """
         weight = self.weight
+        if self.scaling is not None and self.with_gradient() and not self.scaling.unscale(self.optimizer):
+            return False
         if isinstance(weight, Tensor):
             factor = torch.where(weight > 0, 1.0 / weight, torch.zeros_like(weight))
             scale(self.gradients(self.with_gradient()), factor)
         elif weight and weight != self.first_weight:
             scale(self.gradients(self.with_gradient()), self.first_weight / weight)
-        return self.has_items()
+        return isinstance(weight, Tensor) or weight > 0.0
 
     def with_gradient(self) -> list[Tensor]:
         """The optimizer's parameters that have a gradient."""
@@ -164,7 +152,7 @@ class Worker:
 
     def gradients(self, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The gradients of parameters that have one."""
-        return tuple(one.grad for one in parameters if one.grad is not None)
+        return tuple([one.grad for one in parameters if one.grad is not None])
 
     def replace(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Give the parameters these gradients."""
@@ -177,6 +165,7 @@ class Worker:
         self.quick.zero()
         self.weight = 0.0
 
-    def name_of(self, parameter: Tensor) -> str:
-        """A parameter's name in the model."""
-        return self.names.get(id(parameter), f"<optimizer {self.index}, not a parameter of the model>")
+    def names_of(self, parameters: Sequence[Tensor]) -> tuple[str, ...]:
+        """The names of parameters in the model."""
+        stranger = f"<optimizer {self.index}, not a parameter of the model>"
+        return tuple([self.names.get(id(one), stranger) for one in parameters])

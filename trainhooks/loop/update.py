@@ -12,11 +12,10 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
     run = live.run
     steps = worker.normalise()
     if heard.on_after_gradient_update is not None or heard.transform_gradients is not None:
-        parameters = worker.with_gradient()
+        parameters = tuple(worker.with_gradient())
         ready = GradientsReady(
             run=run, at=live.at_start, since=live.since, batches=live.window, optimizer_idx=worker.index,
-            parameters=tuple(parameters), names=tuple(worker.name_of(one) for one in parameters),
-            gradients=worker.gradients(parameters),
+            parameters=parameters, names=worker.names_of(parameters), gradients=worker.gradients(parameters),
         )  # fmt: skip
         if heard.on_after_gradient_update is not None:
             if live.ask(heard.on_after_gradient_update(ready)):

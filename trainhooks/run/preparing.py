@@ -8,7 +8,7 @@ import torch
 from attrs import evolve
 
 from trainhooks.core import TrainBegin
-from trainhooks.loop import Bindings, Live, Objective, Worker
+from trainhooks.loop import Bindings, Live, Objective, Worker, forward_in, scaling_of
 
 from .validation import made_optimizer
 
@@ -22,9 +22,10 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable
             seed_everything(run.seed + run.rank.index)
         run.model.to(run.device)
         names = {id(parameter): name for name, parameter in run.model.named_parameters()}
+        live.forward, live.scaling = forward_in(run.precision, run.device), scaling_of(run.precision, run.device)
         optimizers = tuple(made_optimizer(one, run.model) for one in objectives)
         live.workers = [
-            Worker(one, index, optimizer, names, restricted=len(objectives) > 1)
+            Worker(one, index, optimizer, names, scaling=live.scaling, restricted=len(objectives) > 1)
             for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))
         ]
         for worker in live.workers:

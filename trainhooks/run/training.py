@@ -27,7 +27,16 @@ from trainhooks.loop import (
 from .assembling import assemble
 from .evaluations import Evaluation
 from .result import TrainResult
-from .validation import check_data, check_evaluations, check_model, check_totals, check_words, device_of, objectives_of
+from .validation import (
+    check_data,
+    check_evaluations,
+    check_model,
+    check_precision,
+    check_totals,
+    check_words,
+    device_of,
+    objectives_of,
+)
 
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
@@ -65,7 +74,8 @@ def train(
             sequences of these.
         evaluations: What to evaluate, and when.
         accumulate: Batches that make up one update; the gradient is that of the mean over all their items.
-        precision: "float32".
+        precision: "float32", or autocast around each step, in training and evaluations, with parameters in float32:
+            "bf16-mixed", or "fp16-mixed", which also scales the loss and skips an update whose gradients overflow.
         device: Where to train; None for where the model's parameters are.
         transfer: `transfer(batch, device)` replaces the rule by which batches get to the device.
         seed: Seeds python, numpy (if loaded) and torch before training; None leaves the global generators alone.
@@ -92,6 +102,7 @@ def train(
         device=device_of(model, device), rank=Rank(), epochs=epochs, max_updates=max_updates, accumulate=accumulate,
         precision=precision, seed=seed, run_id=uuid.uuid4().hex,
     )  # fmt: skip
+    check_precision(run)
     asked = check_evaluations(evaluations, has_step=len(objectives) == 1)
     live, bindings = assemble(run, data, objectives, asked, compose(hooks), transfer or move)
     return _ended(live, bindings, on_interrupt=on_interrupt, specialised=specialised)

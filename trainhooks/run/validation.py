@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainhooks.core import Step, name_of
+from trainhooks.core import Run, Step, name_of
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
-from trainhooks.loop import Objective, length_of
+from trainhooks.loop import AUTOCAST, Objective, length_of
 
 from .evaluations import Evaluation
 
@@ -33,8 +33,6 @@ def check_words(precision: object, on_interrupt: object, seed: object) -> None:
     """Refuse words that are none of those that we know."""
     if precision not in _PRECISIONS:
         raise RunDefinitionError(f"precision is {_listed(_PRECISIONS)}, got {precision!r}.")
-    if precision != "float32":
-        raise RunDefinitionError(f"precision={precision!r} is not there yet; this version trains in 'float32'.")
     if on_interrupt not in _INTERRUPT:
         raise RunDefinitionError(f"on_interrupt is {_listed(_INTERRUPT)}, got {on_interrupt!r}.")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
@@ -132,6 +130,26 @@ def _refuse_closures(optimizer: Optimizer) -> None:
         raise RunDefinitionError(
             f"{type(optimizer).__name__} evaluates the loss several times in a step, by a closure, and an update here "
             "has one forward and one backward for each batch; use an optimizer whose step() needs no closure."
+        )
+
+
+def check_precision(run: Run) -> None:
+    """Refuse a precision that the device or the model's parameters cannot have.
+
+    Raises:
+        RunDefinitionError: if the device has no autocast, or an fp16 run's parameters are fp16 themselves.
+    """
+    if run.precision not in AUTOCAST:
+        return
+    if not torch.amp.is_autocast_available(run.device.type):
+        raise RunDefinitionError(
+            f"precision={run.precision!r} needs autocast, which {run.device.type!r} does not have; write 'float32'."
+        )
+    halves = [name for name, one in run.model.named_parameters() if one.dtype == torch.float16]
+    if run.precision == "fp16-mixed" and halves:
+        raise RunDefinitionError(
+            f"precision='fp16-mixed' keeps parameters in float32, but {halves[0]!r} is float16; give the model before "
+            ".half()."
         )
 
 

@@ -39,6 +39,10 @@ class DuplicateHookNameError(TrainhooksError, ValueError):
         self.positions = positions
 
 
+class MutationError(TrainhooksError, RuntimeError):
+    """In guard mode: a hook changed what it did not declare, or drew from a global random stream."""
+
+
 class MissingValueError(TrainhooksError, LookupError):
     """A value is read that nothing in the run provides, or that never appeared.
 

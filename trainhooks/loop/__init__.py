@@ -1,5 +1,6 @@
 """The heart: `reference` (read this first), the parts that it calls, and the table that it is specialised to."""
 
+from .around import Bound
 from .bindings import Bindings, bind_table
 from .explain import explain
 from .feeding import length_of
@@ -8,19 +9,21 @@ from .heard import Heard, hear
 from .interrupts import Interrupts
 from .live import Live
 from .provided import check_values, names_of_evaluation, names_of_training
+from .quick import version_of
 from .records import Records
 from .reference import train_loop
 from .requests import DueEvaluation, Requests
 from .scaling import scaling_of
 from .specialiser import FUNCTIONS, Functions, specialise
 from .steps import Objective, Worker
-from .streams import same_modes
+from .streams import Streams, same_modes
 from .table import DispatchTable, compose
-from .transfer import Transfer, move
+from .transfer import Transfer, fields_of, move
 
 __all__ = [
     "AUTOCAST",
     "Bindings",
+    "Bound",
     "DispatchTable",
     "DueEvaluation",
     "FUNCTIONS",
@@ -31,12 +34,14 @@ __all__ = [
     "Objective",
     "Records",
     "Requests",
+    "Streams",
     "Transfer",
     "Worker",
     "bind_table",
     "check_values",
     "compose",
     "explain",
+    "fields_of",
     "forward_in",
     "hear",
     "length_of",
@@ -47,4 +52,5 @@ __all__ = [
     "scaling_of",
     "specialise",
     "train_loop",
+    "version_of",
 ]

@@ -124,6 +124,11 @@ def bare_step(optimizer: Optimizer) -> Callable[[Optimizer], object] | None:
     return bare
 
 
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was changed in place, as far as autograd counts it; 0 where it does not."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def overflowed(scaler: torch.amp.GradScaler, optimizer: Optimizer) -> bool:
     """Whether a gradient was not finite when `scaler` unscaled those of `optimizer`; reads the device."""
     found: Mapping[Any, Tensor] = cast("Any", scaler)._found_inf_per_device(optimizer)

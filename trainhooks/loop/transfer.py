@@ -75,7 +75,7 @@ def _rebuilt(value: Any, change: Change) -> Any:
 
 
 def _record(value: Any, change: Change) -> Any:
-    changes = {name: change(getattr(value, name)) for name in _fields(value)}
+    changes = {name: change(getattr(value, name)) for name in fields_of(value)}
     if all(new is getattr(value, name) for name, new in changes.items()):
         return value
     twin = copy(value)
@@ -84,7 +84,7 @@ def _record(value: Any, change: Change) -> Any:
     return twin
 
 
-def _fields(value: object) -> Iterator[str]:
+def fields_of(value: object) -> Iterator[str]:
     """Names of the fields of a dataclass or an attrs record; none of anything else."""
     attributes: Iterable[attrs.Attribute[object]] = getattr(type(value), "__attrs_attrs__", ())
     yield from (one.name for one in attributes)

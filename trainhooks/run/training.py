@@ -26,6 +26,7 @@ from trainhooks.loop import (
 
 from .assembling import assemble
 from .evaluations import Evaluation
+from .guard import guarded
 from .result import TrainResult
 from .validation import (
     check_data,
@@ -58,6 +59,7 @@ def train(
     transfer: Transfer | None = None,
     seed: int | None = None,
     on_interrupt: Literal["raise", "return"] = "raise",
+    guard: bool = False,
     specialised: bool = True,
 ) -> TrainResult:
     """Train a model; what happens in which order stands in `trainhooks/loop/reference.py`.
@@ -81,6 +83,9 @@ def train(
         seed: Seeds python, numpy (if loaded) and torch before training; None leaves the global generators alone.
         on_interrupt: What a first Ctrl-C does once the update is finished: raise KeyboardInterrupt after the end
             hooks, or return the result. A second raises at once.
+        guard: Whether to look, around each call of a hook, for changes in place that its `writes` do not declare, and
+            for draws from global random streams: slow, for finding faults. `trainhooks/run/guard.py` says what it
+            cannot see.
         specialised: Whether to run the loop without what nobody hears; False runs it as it stands, with equal results.
 
     Raises:
@@ -89,6 +94,7 @@ def train(
         OrderCycleError: if the orders and constraints of hooks contradict one another.
         DuplicateHookNameError: if two stateful hook sets have one name.
         MissingValueError: if a hook reads a value that nothing provides.
+        MutationError: in guard mode, what a hook did that it did not declare.
         KeyboardInterrupt: as `on_interrupt` says.
         BaseException: what a hook, the step or the data raised, with a note of where.
     """
@@ -105,12 +111,13 @@ def train(
     check_precision(run)
     asked = check_evaluations(evaluations, has_step=len(objectives) == 1)
     live, bindings = assemble(run, data, objectives, asked, compose(hooks), transfer or move)
-    return _ended(live, bindings, on_interrupt=on_interrupt, specialised=specialised)
+    return _ended(live, bindings, on_interrupt=on_interrupt, guard=guard, specialised=specialised)
 
 
-def _ended(live: Live, bindings: Bindings, *, on_interrupt: str, specialised: bool) -> TrainResult:
+def _ended(live: Live, bindings: Bindings, *, on_interrupt: str, guard: bool, specialised: bool) -> TrainResult:
     """Run it, and say what is left."""
-    heard = hear(bindings.hooks, live.records, live.requests)
+    hooks = guarded(bindings.hooks) if guard else bindings.hooks
+    heard = hear(hooks, live.records, live.requests)
     functions = specialise(heard.events()) if specialised else FUNCTIONS
     try:
         with live.interrupts.listening(), same_modes(live.run.model):

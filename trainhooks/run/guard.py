@@ -1,0 +1,178 @@
+"""Guard mode: which hook changes in place what it did not declare, or draws from a global random stream.
+
+Before and after each call of a hook, everything that it can reach through its context is looked at: the model's
+parameters, buffers and gradients, the optimizers, the tensors of the context, the random streams. A tensor counts as
+changed if it is another object, lies elsewhere in memory, has another version, or holds other numbers; the last finds
+fused kernels, which do not count versions. This costs a copy of all of it for each call, so it is for finding faults.
+
+Not seen: what a hook changes later, in a thread or at another moment than its call; what it changes and changes back;
+objects in a batch that are no tensors; streams of libraries other than python, numpy and torch.
+"""
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias, cast, final
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from trainhooks.core import EVENTS, Hook, HookSet, Run
+from trainhooks.errors import MutationError
+from trainhooks.loop import Bound, Streams, fields_of, version_of
+
+Facts: TypeAlias = dict[str, tuple[str, object]]
+"""By what it is, in words: the kind of write that changing it is, and how it stands."""
+
+_RANDOM = "a global random stream"
+_OF_CONTEXT = frozenset({"run", "at", "since", "parameters", "_norms"})
+"""Fields of contexts that are looked at elsewhere, or hold no tensors."""
+
+
+def guarded(hooks: Mapping[str, tuple[Bound, ...]]) -> dict[str, tuple[Bound, ...]]:
+    """The same hooks, each of which is looked at when it is called."""
+    return {event: tuple(Bound(one.owner, _watched(event, one)) for one in bound) for event, bound in hooks.items()}
+
+
+def _watched(event: str, one: Bound) -> Hook:
+    def call(ctx: Any, *value: Any) -> Any:
+        before = _look(event, ctx, *value)
+        made = one.call(ctx, *value)
+        _refuse_changes(one.owner, event, before, _look(event, ctx, *value))
+        if EVENTS[event].kind == "around" and hasattr(made, "__exit__"):
+            return _Watched(cast("AbstractContextManager[object]", made), event, one.owner, ctx)
+        return made
+
+    return call
+
+
+@final
+@frozen(eq=False)
+class _Watched:
+    """A context manager of an `around_*` hook, looked at when it is entered and when it is left."""
+
+    inner: AbstractContextManager[object]
+    event: str
+    owner: HookSet
+    ctx: Any
+
+    def __enter__(self) -> object:
+        before = _look(self.event, self.ctx)
+        entered = self.inner.__enter__()
+        _refuse_changes(self.owner, self.event, before, _look(self.event, self.ctx))
+        return entered
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        before = _look(self.event, self.ctx)
+        swallowed = self.inner.__exit__(*raised)
+        _refuse_changes(self.owner, self.event, before, _look(self.event, self.ctx))
+        return swallowed
+
+
+def _refuse_changes(owner: HookSet, event: str, before: Facts, after: Facts) -> None:
+    for what in dict.fromkeys([*before, *after]):
+        kind = (before.get(what) or after[what])[0]
+        if kind in owner.writes or _same(before.get(what), after.get(what)):
+            continue
+        if kind == _RANDOM:
+            raise MutationError(
+                f"{owner.name!r} drew from {what} on {event}, which changes what everybody else draws; use "
+                "ctx.generator(name)."
+            )
+        cure = "return a changed copy from a transform, or leave it as it is"
+        if kind in ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "batch"):
+            cure = f"declare it, writes=frozenset({{{kind!r}}}), or leave it as it is"
+        raise MutationError(f"{owner.name!r} changed {what} in place on {event}, and its writes do not say so; {cure}.")
+
+
+def _same(one: tuple[str, object] | None, other: tuple[str, object] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    first, second = one[1], other[1]
+    if isinstance(first, _Tensor) and isinstance(second, _Tensor):
+        return first.is_as(second)
+    return first == second
+
+
+@final
+@frozen(eq=False)
+class _Tensor:
+    """How a tensor stands at a moment."""
+
+    identity: tuple[int, int, int]
+    """The object, where its data lies, and its version."""
+    data: Tensor
+    """A copy."""
+
+    @staticmethod
+    def of(tensor: Tensor) -> "_Tensor":
+        return _Tensor((id(tensor), tensor.data_ptr(), version_of(tensor)), tensor.detach().clone())
+
+    def is_as(self, other: "_Tensor") -> bool:
+        if self.identity != other.identity or self.data.shape != other.data.shape:
+            return False
+        return bool(torch.where(self.data == self.data, self.data == other.data, other.data != other.data).all())
+
+
+def _look(event: str, ctx: Any, value: object = None) -> Facts:
+    """How everything stands that a hook with this context can reach."""
+    run: Run = ctx.run
+    facts: Facts = {}
+    for name, parameter in run.model.named_parameters():
+        facts[f"the parameter {name!r}"] = ("parameters", _Tensor.of(parameter))
+        facts[f"requires_grad of {name!r}"] = ("requires_grad", parameter.requires_grad)
+        gradient = None if parameter.grad is None else _Tensor.of(parameter.grad)
+        facts[f"the gradient of {name!r}"] = ("gradients", gradient)
+    for name, buffer in run.model.named_buffers():
+        facts[f"the buffer {name!r}"] = ("buffers", _Tensor.of(buffer))
+    facts.update(_of_optimizers(run))
+    given = event.removeprefix("transform_")
+    for what, tensor in _tensors(given, value):
+        facts[f"the {what}"] = (given, _Tensor.of(tensor))
+    for field in fields_of(ctx):
+        if field not in _OF_CONTEXT:
+            for what, tensor in _tensors(field, getattr(ctx, field)):
+                facts[f"ctx.{what}"] = (field, _Tensor.of(tensor))
+    facts.update(_of_streams(run))
+    return facts
+
+
+def _of_optimizers(run: Run) -> Iterator[tuple[str, tuple[str, object]]]:
+    for number, optimizer in enumerate(run.optimizers):
+        for place, group in enumerate(optimizer.param_groups):
+            for key, value in group.items():
+                stands = [id(one) for one in value] if key == "params" else _plain(value)
+                yield f"{key!r} of group {place} of optimizer {number}", ("optimizer", stands)
+        for place, state in enumerate(optimizer.state.values()):
+            for key, value in state.items():
+                yield f"the state {key!r} of parameter {place} of optimizer {number}", ("optimizer", _plain(value))
+
+
+def _plain(value: object) -> object:
+    return _Tensor.of(value) if isinstance(value, Tensor) else value
+
+
+def _tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in a value, and where each is."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, part in cast("Mapping[object, object]", value).items():
+            yield from _tensors(f"{name}[{key!r}]", part)
+    elif isinstance(value, tuple | list):
+        for place, part in enumerate(cast("Sequence[object]", value)):
+            yield from _tensors(f"{name}[{place}]", part)
+    else:
+        for attribute in fields_of(value):
+            yield from _tensors(f"{name}.{attribute}", getattr(value, attribute))
+
+
+def _of_streams(run: Run) -> Iterator[tuple[str, tuple[str, object]]]:
+    streams = Streams.now(run.device)
+    yield "python's global random stream", (_RANDOM, streams.python)
+    yield "torch's global random stream", (_RANDOM, streams.torch_cpu.tolist())
+    if streams.torch_device is not None:
+        yield f"torch's global random stream on {run.device}", (_RANDOM, streams.torch_device.tolist())
+    if streams.numpy is not None:
+        yield "numpy's global random stream", (_RANDOM, pickle.dumps(streams.numpy))

@@ -1,6 +1,7 @@
 """What all tests share: hypothesis profiles, one thread, and which tests may be skipped."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -12,6 +13,7 @@ settings.register_profile("nightly", max_examples=1000, deadline=None, print_blo
 settings.load_profile("fast")  # --hypothesis-profile comes later and wins
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that a script starts with & would ignore Ctrl-C
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

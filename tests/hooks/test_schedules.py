@@ -7,19 +7,20 @@ from typing import Any, TypeAlias, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
-from tests.loop.programs import Batch, batches, equal, linear, sgd, squares, weights
+from tests.hooks.windows import skips_update, two_groups, two_objectives
+from tests.loop.programs import batches, equal, linear, sgd, squares, weights
 from trainhooks import (
+    AfterBackward,
+    BatchEnd,
     EndEpoch,
     HookDict,
     HookSet,
     LossReady,
-    Objective,
     OptimizerStepped,
     SkipUpdate,
-    StepOutput,
     named,
     train,
 )
@@ -123,6 +124,17 @@ def test_an_update_that_was_skipped_does_not_advance_a_schedule(hook: HookSet) -
     assert rates_heard(hook, skips, epochs=1) == [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
 
 
+def test_a_schedule_is_asked_once_for_each_update_that_was_made() -> None:
+    asked: list[int] = []
+
+    def note(update: int) -> float:
+        asked.append(update)
+        return 1.0
+
+    rates_heard(lr_schedule(note), skips_update(2), epochs=1)
+    assert asked == [0, 1, 2, 3, 4, 5]  # five updates of six windows, and the one that would follow
+
+
 def test_a_scheduler_by_epochs_does_not_step_for_an_epoch_without_an_end() -> None:
     hook = torch_scheduler(lambda optimizer: LambdaLR(optimizer, halves), unit="epochs")
     model = linear()
@@ -152,19 +164,46 @@ def test_every_group_and_rates_that_are_tensors_follow() -> None:
     assert optimizer.param_groups[1]["lr"] == 0.05
 
 
-def objectives(model: nn.ModuleList) -> list[Objective]:
-    def part(index: int) -> Objective:
-        def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
-            return squares(model.get_submodule(str(index)), batch)
+def test_a_function_for_each_group_is_bit_equal_to_a_loop_written_by_hand() -> None:
+    """Keeps P71."""
+    by_hand = linear()
+    optimizer = two_groups(by_hand)
+    scheduler = LambdaLR(optimizer, [halves, cosine])
+    for batch in batches(6):
+        optimizer.zero_grad()
+        squares(by_hand, batch).loss.backward()
+        optimizer.step()
+        scheduler.step()
+    model = linear()
+    optimizer_of_run = two_groups(model)
+    train(model, batches(6), squares, optimizer_of_run, epochs=1, hooks=lr_schedule([halves, cosine]))
+    assert equal(weights(model), weights(by_hand))
+    assert [group["lr"] for group in optimizer_of_run.param_groups] == [0.1 * halves(6), 0.4 * cosine(6)]
 
-        return Objective(f"part{index}", step, SGD(model[index].parameters(), 0.1 * (index + 1)))
 
-    return [part(0), part(1)]
+@pytest.mark.parametrize("functions", [[halves], [halves, halves, halves]])
+def test_functions_for_another_number_of_groups_are_refused_before_a_rate_changes(
+    functions: list[Callable[[int], float]],
+) -> None:
+    model = linear()
+    optimizer = two_groups(model)
+    sentence = f"got a list of {len(functions)} functions, .* the SGD of this run has 2 groups"
+    with pytest.raises(RunDefinitionError, match=sentence):
+        train(model, batches(1), squares, optimizer, epochs=1, hooks=lr_schedule(functions))
+    assert all("initial_lr" not in group for group in optimizer.param_groups)
+    assert equal(weights(model), weights(linear()))
+
+
+def test_a_list_that_changes_later_changes_no_schedule() -> None:
+    functions = [halves]
+    hook = lr_schedule(functions)
+    functions.append(cosine)
+    assert rates_heard(hook, epochs=1)[:2] == [0.1, 0.05]
 
 
 def test_all_optimizers_of_a_window_follow_one_count() -> None:
     model = nn.ModuleList([linear(0), linear(1)])
-    parts = objectives(model)
+    parts = two_objectives(model)
     seen: list[tuple[int, int, float]] = []
 
     def note(ctx: OptimizerStepped) -> None:
@@ -175,9 +214,29 @@ def test_all_optimizers_of_a_window_follow_one_count() -> None:
     assert seen == [(1, 0, 0.05), (1, 1, 0.1), (2, 0, 0.025), (2, 1, 0.05)]
 
 
+def test_an_optimizer_whose_own_update_was_skipped_follows_the_count_of_the_others() -> None:
+    """Or a run that is resumed there, where rates are set anew by the count, would go on with another rate."""
+    model = nn.ModuleList([linear(0), linear(1)])
+    parts = two_objectives(model)
+    rates: list[tuple[int, list[float]]] = []
+    made_with: list[tuple[int, float]] = []
+
+    def note(ctx: BatchEnd) -> None:
+        rates.append((ctx.at.updates, [one.param_groups[0]["lr"] for one in ctx.run.optimizers]))
+
+    def note_made_with(ctx: AfterBackward) -> None:
+        made_with.append((ctx.at.updates, ctx.run.optimizers[ctx.optimizer_idx].param_groups[0]["lr"]))
+
+    notes: HookDict = {"on_batch_end": note, "on_after_backward": note_made_with}
+    hooks: list[HookSet | HookDict] = [lr_schedule(halves), skips_update(1), notes]
+    train(model, batches(3), None, parts, epochs=1, hooks=hooks)
+    assert rates == [(1, [0.05, 0.1]), (2, [0.025, 0.05]), (3, [0.0125, 0.025])]
+    assert made_with == [(0, 0.1), (0, 0.2), (1, 0.05), (1, 0.1), (2, 0.025), (2, 0.05)]
+
+
 def test_two_optimizers_take_two_schedulers_under_two_names() -> None:
     model = nn.ModuleList([linear(0), linear(1)])
-    parts = objectives(model)
+    parts = two_objectives(model)
     first = torch_scheduler(lambda optimizer: LambdaLR(optimizer, halves))
     second = torch_scheduler(lambda optimizer: StepLR(optimizer, 1, 0.1), optimizer_idx=1)
     with pytest.raises(DuplicateHookNameError, match="two stateful hook sets named 'torch_scheduler'"):
@@ -210,13 +269,19 @@ def test_what_is_no_schedule_is_refused() -> None:
     factor: Any = 0.5
     with pytest.raises(HookDefinitionError, match=r"lr_schedule takes a function of the update count, got 0\.5"):
         lr_schedule(factor)
+    for factors in ([], [halves, factor], "halves"):
+        with pytest.raises(HookDefinitionError, match=r"or a list with one function for each parameter group\."):
+            lr_schedule(cast("Any", factors))
 
 
 @pytest.mark.parametrize(
     ("hook", "sentence"),
     [
         (torch_scheduler(lambda optimizer: StepLR(optimizer, 1), optimizer_idx=1), "the run has 1, from 0"),
-        (torch_scheduler(cast("MakeScheduler", ReduceLROnPlateau)), "ReduceLROnPlateau needs one"),
+        (
+            torch_scheduler(cast("MakeScheduler", ReduceLROnPlateau)),
+            r"needs one; write reduce_on_plateau\('val/loss', mode",
+        ),
     ],
 )
 def test_a_scheduler_that_cannot_work_in_a_run_is_refused_before_the_first_batch(hook: HookSet, sentence: str) -> None:

@@ -1,14 +1,16 @@
 """Early stopping judges each new value once, strictly, in the direction that it was given."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 from torch import Tensor, nn
 
+from tests.hooks.scripted import run, scores, scripted
 from tests.loop.programs import batches, equal, linear, sgd, squares, weights
 from trainhooks import (
+    BatchEnd,
     EpochEnd,
     Evaluation,
     HookDict,
@@ -16,7 +18,6 @@ from trainhooks import (
     MissingValueError,
     Record,
     Stopped,
-    TrainResult,
     every,
     named,
     train,
@@ -25,32 +26,6 @@ from trainhooks.errors import DuplicateHookNameError, HookDefinitionError
 from trainhooks.hooks import Best, early_stopping
 
 NAN = math.nan
-
-
-def scripted(values: Sequence[float | None], *, name: str = "score") -> HookDict:
-    """A set that records these values, one at each epoch's end; None records nothing."""
-    waiting: Iterator[float | None] = iter(values)
-
-    def on_epoch_end(ctx: EpochEnd) -> Record | None:
-        value = next(waiting)
-        return None if value is None else Record({name: value})
-
-    return {"name": f"scripted {name}", "on_epoch_end": on_epoch_end, "provides": frozenset({name})}
-
-
-def scores(*values: float) -> dict[str, Callable[[object, object], float]]:
-    """A metric that gives these values, one at each evaluation of one batch."""
-    waiting = iter(values)
-
-    def score(output: object, target: object) -> float:
-        return next(waiting)
-
-    return {"score": score}
-
-
-def run(hooks: Sequence[HookSet | HookDict], epochs: int = 10, model: nn.Module | None = None) -> TrainResult:
-    model = model or linear()
-    return train(model, batches(2), squares, sgd(model), epochs=epochs, hooks=hooks)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +182,71 @@ def test_a_run_that_failed_is_left_as_it_is() -> None:
     assert not equal(weights(model), seen[1])
 
 
+@pytest.mark.parametrize(
+    ("values", "threshold", "epochs"),
+    [
+        ([5, 4, 3, 2, 1], 3.0, 3),  # the threshold is good enough
+        ([5, 4, 3, 2, 1], 2.5, 4),
+        ([5, NAN, 4, 3.5], 3.0, 4),
+        ([1, 2, 3], 3.0, 1),
+        ([5, None, 3, 3], 3.0, 3),
+    ],
+)
+def test_it_stops_as_soon_as_a_value_is_good_enough(values: list[float | None], threshold: float, epochs: int) -> None:
+    greater = [None if value is None else -value for value in values]
+    smaller_is_better = early_stopping("score", mode="min", patience=99, threshold=threshold)
+    greater_is_better = early_stopping("score", mode="max", patience=99, threshold=-threshold)
+    assert run([scripted(values), smaller_is_better], len(values)).at.epochs == epochs
+    assert run([scripted(greater), greater_is_better], len(values)).at.epochs == epochs
+
+
+def test_a_value_that_is_good_enough_is_the_best_though_it_is_better_by_little() -> None:
+    hook = early_stopping("score", mode="min", patience=2, min_delta=1.0, threshold=3.0, restore_best=True)
+    model = linear()
+    seen: list[list[Tensor]] = []
+    note: HookDict = {"on_epoch_end": lambda ctx: seen.append(weights(ctx.run.model))}
+    result = run([scripted([5, 3.5, 2.75, 9]), hook, note], 4, model)
+    assert result.end == Stopped("score is 2.75, as good as the threshold 3", ("early_stopping",))
+    best = result.hook_states["early_stopping"]
+    assert isinstance(best, Best)
+    assert (best.value, best.updates, best.failures) == (2.75, 6, 0)
+    assert equal(weights(model), seen[2])
+    assert not equal(weights(model), seen[1])
+
+
+def test_values_before_the_start_are_not_judged() -> None:
+    """An epoch has two updates, so the third epoch's value is the first that counts."""
+    hook = early_stopping("score", mode="min", patience=2, start=5)
+    result = run([scripted([1, 2, 3, 2, 2.5, 2.5, 2.5]), hook])
+    assert result.hook_states["early_stopping"] == Best(value=2, updates=8, failures=2, judged=6)
+    assert result.at.epochs == 6
+    hook = early_stopping("score", mode="min", patience=2, start=4, threshold=1.0)
+    assert run([scripted([1, 3, 3, 3]), hook]).at.epochs == 4
+
+
+def test_a_value_from_before_the_start_is_not_judged_when_a_later_event_shows_it_again() -> None:
+    """The evaluation comes after update 4 of 6; the epoch's end shows its value after the start."""
+    model = linear()
+    evaluation = Evaluation("val", batches(1), metrics=scores(1, 5, 6), when=every(4, "updates"))
+    result = train(
+        model, batches(6), squares, sgd(model), epochs=2, evaluations=[evaluation],
+        hooks=early_stopping("val/score", mode="min", patience=1, start=5),
+    )  # fmt: skip
+    assert result.at.updates == 12
+    assert result.hook_states["early_stopping"] == Best(value=5, updates=8, failures=1, judged=3)
+    assert isinstance(result.end, Stopped)
+
+
+def test_a_value_of_a_batch_is_judged_once_at_the_end_of_its_epoch() -> None:
+    def rarely(ctx: BatchEnd) -> Record | None:
+        return Record({"rare": 1.0}) if ctx.at.updates in (1, 5) else None
+
+    rare: HookDict = {"on_batch_end": rarely, "provides": frozenset({"rare"})}
+    result = run([rare, early_stopping("rare", mode="min", patience=1)], 9)
+    assert result.hook_states["early_stopping"] == Best(value=1, updates=2, failures=1, judged=2)
+    assert result.at.epochs == 3
+
+
 def test_without_restore_best_nothing_is_written_or_copied() -> None:
     hook = early_stopping("score", mode="min")
     assert hook.writes == frozenset()
@@ -220,10 +260,13 @@ def test_without_restore_best_nothing_is_written_or_copied() -> None:
     ("arguments", "sentence"),
     [
         ({"mode": "auto"}, r"early_stopping\('score'\) takes mode='min' if smaller is better, .*got 'auto'"),
-        ({"mode": "min", "patience": -1}, "patience is a whole number from 0 on, got -1"),
-        ({"mode": "min", "patience": 1.5}, r"patience is a whole number from 0 on, got 1\.5"),
-        ({"mode": "min", "min_delta": -0.1}, r"min_delta is a finite number from 0 on, got -0\.1"),
-        ({"mode": "min", "min_delta": NAN}, "min_delta is a finite number from 0 on, got nan"),
+        ({"mode": "min", "patience": -1}, "early_stopping takes patience as a whole number from 0 on, got -1"),
+        ({"mode": "min", "patience": 1.5}, r"early_stopping takes patience as a whole number from 0 on, got 1\.5"),
+        ({"mode": "min", "min_delta": -0.1}, r"early_stopping takes min_delta as a finite number from 0 on, got -0\.1"),
+        ({"mode": "min", "min_delta": NAN}, "early_stopping takes min_delta as a finite number from 0 on, got nan"),
+        ({"mode": "min", "threshold": NAN}, "early_stopping takes threshold as a finite number, got nan"),
+        ({"mode": "min", "threshold": "low"}, "early_stopping takes threshold as a finite number, got 'low'"),
+        ({"mode": "min", "start": -1}, "early_stopping takes start as a whole number from 0 on, got -1"),
         ({"mode": "min", "monitor": "*"}, r"watches one value by its name, such as 'val/loss', got '\*'"),
     ],
 )

@@ -261,11 +261,11 @@ def test_a_parameter_that_is_the_loss_cannot_spoil_the_unit_gradient() -> None:
 
 def test_a_restricted_backward_touches_its_own_parameters_alone() -> None:
     model, other = linear(), linear(5)
-    quick = Quick(torch.optim.SGD(model.parameters(), 0.1), tuple(model.parameters()))
+    quick = Quick(torch.optim.SGD(model.parameters(), 0.1))
     x, y = batches(1)[0]
     loss = nn.functional.mse_loss(model(x) + other(x), y)
     assert engine(loss, quick)
-    quick.backward(loss)
+    quick.backward(loss, tuple(model.parameters()))
     assert all(one.grad is not None for one in model.parameters())
     assert all(one.grad is None for one in other.parameters())
 

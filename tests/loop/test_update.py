@@ -1,5 +1,6 @@
 """The arithmetic of an update, against loops written by hand."""
 
+import itertools
 from typing import cast
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.loop.programs import Batch, batches, equal, linear, mean_loss, sgd, weights
+from tests.loop.programs import Batch, batches, equal, linear, mean_loss, sgd, squares, weights
 from trainhooks import (
     BatchEnd,
     Objective,
@@ -196,3 +197,30 @@ def test_gradients_that_somebody_left_are_not_part_of_the_first_update() -> None
     train(ours, batches(2), mean_loss, sgd(ours), epochs=1)
     train(theirs, batches(2), mean_loss, sgd(theirs), epochs=1)
     assert equal(weights(ours), weights(theirs))
+
+
+def test_with_objectives_parameters_can_be_frozen_and_let_go_within_a_run() -> None:
+    """Keeps P72. While all parameters of an objective are frozen, its backward goes to nobody."""
+    model = nn.ModuleList([linear(0), linear(1)])
+
+    def part(index: int) -> Objective:
+        def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+            both = squares(model.get_submodule("0"), batch).loss + squares(model.get_submodule("1"), batch).loss
+            return StepOutput(both, float(len(batch[1])))
+
+        return Objective(f"part{index}", step, torch.optim.SGD(model[index].parameters(), 0.1))
+
+    seen: list[list[Tensor]] = []
+
+    def switch(ctx: BatchEnd) -> None:
+        seen.append(weights(model))
+        model[1].requires_grad_(ctx.at.batches == 2)
+
+    model[1].requires_grad_(False)
+    train(model, batches(4), None, [part(0), part(1)], epochs=1, hooks={"on_batch_end": switch})
+    frozen, trained = weights(linear(1)), [one[2:] for one in seen]
+    assert equal(trained[0], frozen)
+    assert equal(trained[1], frozen)
+    assert not equal(trained[2], frozen)
+    assert equal(trained[3], trained[2])
+    assert all(not equal(one[:2], other[:2]) for one, other in itertools.pairwise(seen))

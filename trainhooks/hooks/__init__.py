@@ -1,10 +1,23 @@
 """The hooks that ship: each a factory of a `HookSet`, standing exactly where a hook of yours does."""
 
-from .gradients import clip_grad_norm, clip_grad_value
+from .augment import cutmix, mixup
+from .factors import constant, cosine, cosine_restarts, linear, polynomial, warmup, warmup_stable_decay
+from .freezing import freeze
+from .gradient_stats import grad_histogram, grad_stats
+from .gradients import clip_grad_norm, clip_grad_value, grad_noise, skip_nonfinite_update
+from .metrics import performance_report, rename_metrics
+from .pace import throughput
+from .plateau import reduce_on_plateau
+from .predictions import collect_predictions, write_predictions
 from .progress_bar import progress
+from .rates import lr_monitor, value_schedule
 from .records import Entry, History, Sheet, csv, history
+from .safeguards import stop_on_constant_predictions, stop_on_nonfinite, time_limit
 from .schedules import lr_schedule, torch_scheduler
-from .stopping import Best, Mode, early_stopping
+from .stopping import Best, Mode, early_stopping, threshold_stopping
+from .tracing import profiler
+from .watching import memory, timing
+from .weights import ema, swa
 
 __all__ = [
     "Best",
@@ -14,10 +27,41 @@ __all__ = [
     "Sheet",
     "clip_grad_norm",
     "clip_grad_value",
+    "collect_predictions",
+    "constant",
+    "cosine",
+    "cosine_restarts",
     "csv",
+    "cutmix",
     "early_stopping",
+    "ema",
+    "freeze",
+    "grad_histogram",
+    "grad_noise",
+    "grad_stats",
     "history",
+    "linear",
+    "lr_monitor",
     "lr_schedule",
+    "memory",
+    "mixup",
+    "performance_report",
+    "polynomial",
+    "profiler",
     "progress",
+    "reduce_on_plateau",
+    "rename_metrics",
+    "skip_nonfinite_update",
+    "stop_on_constant_predictions",
+    "stop_on_nonfinite",
+    "swa",
+    "threshold_stopping",
+    "throughput",
+    "time_limit",
+    "timing",
     "torch_scheduler",
+    "value_schedule",
+    "warmup",
+    "warmup_stable_decay",
+    "write_predictions",
 ]

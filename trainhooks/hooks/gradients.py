@@ -2,10 +2,14 @@
 
 import math
 
+import torch
+from attrs import evolve
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
-from trainhooks.core import Gradients, GradientsReady, HookSet
+from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate
 from trainhooks.errors import HookDefinitionError
+
+from .arguments import check_number
 
 
 def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
@@ -64,6 +68,68 @@ def clip_grad_value(limit: float) -> HookSet:
         return gradients
 
     return HookSet(name="clip_grad_value", writes=frozenset({"gradients"}), transform_gradients=transform_gradients)
+
+
+def skip_nonfinite_update() -> HookSet:
+    """Skip an update whose final gradients have a norm that is NaN or infinite.
+
+    The norm is that of all gradients of one optimizer together, before any clipping. It is read from the device once
+    for each optimizer and update, because the step cannot be taken back: the host waits there for the backward pass.
+    A skipped update is counted by nothing, and the gradients are cleared.
+
+    Source: Optax's `apply_if_finite`, without its limit.
+
+    Example:
+        >>> skip_nonfinite_update()
+        HookSet('skip_nonfinite_update': on_after_gradient_update)
+    """
+
+    def on_after_gradient_update(ctx: GradientsReady) -> SkipUpdate | None:
+        norm = float(ctx.grad_norm)
+        if math.isfinite(norm):
+            return None
+        return SkipUpdate(f"the norm of the gradients is {norm} at update {ctx.at.updates + 1}")
+
+    return HookSet(
+        name="skip_nonfinite_update", may_skip=True, on_after_gradient_update=on_after_gradient_update
+    )  # fmt: skip
+
+
+def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
+    """Add Gaussian noise to every element of each update's gradients.
+
+    The standard deviation is `std / (1 + t) ** (decay / 2)` after `t` finished updates. The noise depends on the run's
+    seed, the update and the optimizer; it is the same on all ranks, so that equal replicas stay equal.
+
+    Args:
+        std: Standard deviation at the first update, above 0 and finite, in the gradients' own unit; the paper's eta is
+            its square.
+        decay: How fast the variance falls, 0 or greater; the paper's gamma is 0.55, and 0 keeps it constant.
+
+    Raises:
+        HookDefinitionError: if an argument is none of these.
+
+    Source: Neelakantan et al., "Adding gradient noise improves learning for very deep networks", 2015.
+
+    Example:
+        >>> grad_noise(0.1, decay=0.55)
+        HookSet('grad_noise': transform_gradients)
+    """
+    _check_positive("grad_noise", "std", std)
+    check_number("grad_noise", "std", std)
+    check_number("grad_noise", "decay", decay)
+
+    def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
+        shared = evolve(ctx, run=evolve(ctx.run, rank=Rank()))  # every rank draws what rank 0 does
+        name = f"grad_noise/{ctx.optimizer_idx}"
+        generators = {device: shared.generator(name, device) for device in {one.device for one in gradients}}
+        now = std / (1 + ctx.at.updates) ** (decay / 2)
+        for one in gradients:
+            noise = torch.randn(one.shape, dtype=one.dtype, device=one.device, generator=generators[one.device])
+            one.add_(noise, alpha=now)
+        return gradients
+
+    return HookSet(name="grad_noise", writes=frozenset({"gradients"}), transform_gradients=transform_gradients)
 
 
 def _hand_over(ctx: GradientsReady, gradients: Gradients) -> None:

@@ -1,7 +1,7 @@
 """Hooks that set learning rates as a run goes on."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -10,10 +10,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from trainhooks.core import EpochEnd, HookSet, OptimizerStepped, TrainBegin, name_of, stateful
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
+from .turns import finishes_update
+
 _WRITES = frozenset({"optimizer"})
 
 
-def lr_schedule(factor_of_update: Callable[[int], float]) -> HookSet:
+def lr_schedule(factor_of_update: Callable[[int], float] | Sequence[Callable[[int], float]]) -> HookSet:
     """Set every learning rate to its first value times a factor, a plain function of the update count.
 
     The update after `u` finished ones is made with `factor_of_update(u)`, so the first with `factor_of_update(0)`.
@@ -21,10 +23,13 @@ def lr_schedule(factor_of_update: Callable[[int], float]) -> HookSet:
     where it was.
 
     Args:
-        factor_of_update: Takes the number of finished updates, from 0, and returns the factor for the next one.
+        factor_of_update: Takes the number of finished updates, from 0, and returns the factor for the next one, such as
+            `cosine(10_000)`. A sequence of functions has one for each parameter group, in the order of the groups, and
+            each optimizer has that many.
 
     Raises:
-        HookDefinitionError: if it is no function.
+        HookDefinitionError: if it is no function, nor a sequence of functions.
+        RunDefinitionError: when the run begins, if an optimizer has not as many groups as there are functions.
 
     Source: torch's `LambdaLR`, whose values these are; a rate's first value is its group's `initial_lr`, else `lr`.
 
@@ -32,19 +37,21 @@ def lr_schedule(factor_of_update: Callable[[int], float]) -> HookSet:
         >>> lr_schedule(lambda update: min(1.0, (update + 1) / 100))  # linear warm-up over 100 updates
         HookSet('lr_schedule': on_train_begin, on_after_optimizer_step)
     """
-    if not callable(factor_of_update):
-        raise HookDefinitionError(
-            f"lr_schedule takes a function of the update count, got {factor_of_update!r}; write "
-            "lr_schedule(lambda update: ...)."
-        )
+    functions = _functions(factor_of_update)
+    one_for_all = callable(factor_of_update)
 
     def on_train_begin(ctx: TrainBegin) -> None:
         for optimizer in ctx.run.optimizers:
-            _scale(optimizer, factor_of_update(ctx.at.updates))
+            if not one_for_all:
+                _check_groups(optimizer, len(functions))
+        for optimizer in ctx.run.optimizers:
+            _scale(optimizer, functions, ctx.at.updates)
 
     def on_after_optimizer_step(ctx: OptimizerStepped) -> None:
-        if ctx.stepped:
-            _scale(ctx.run.optimizers[ctx.optimizer_idx], factor_of_update(ctx.at.updates))
+        # One whose own update was skipped follows the count too, once the others have had their turn.
+        own = (ctx.run.optimizers[ctx.optimizer_idx],) if ctx.stepped else ()
+        for optimizer in ctx.run.optimizers if finishes_update(ctx) else own:
+            _scale(optimizer, functions, ctx.at.updates)
 
     return HookSet(
         name="lr_schedule",
@@ -54,8 +61,31 @@ def lr_schedule(factor_of_update: Callable[[int], float]) -> HookSet:
     )
 
 
-def _scale(optimizer: Optimizer, factor: float) -> None:
-    for group in optimizer.param_groups:
+def _functions(given: object) -> tuple[Callable[[int], float], ...]:
+    """What was given, if it is a function or a sequence of functions."""
+    functions: tuple[object, ...] = (given,)
+    if not callable(given):
+        functions = tuple(cast("Sequence[object]", given)) if isinstance(given, Sequence) else ()
+    if not functions or not all(map(callable, functions)):
+        raise HookDefinitionError(
+            f"lr_schedule takes a function of the update count, got {given!r}; write "
+            "lr_schedule(lambda update: ...), or a list with one function for each parameter group."
+        )
+    return cast("tuple[Callable[[int], float], ...]", functions)
+
+
+def _check_groups(optimizer: Optimizer, functions: int) -> None:
+    if functions != (groups := len(optimizer.param_groups)):
+        raise RunDefinitionError(
+            f"lr_schedule got a list of {functions} functions, one for each parameter group, and the "
+            f"{type(optimizer).__name__} of this run has {groups} groups."
+        )
+
+
+def _scale(optimizer: Optimizer, functions: Sequence[Callable[[int], float]], updates: int) -> None:
+    groups = optimizer.param_groups
+    factors = [function(updates) for function in functions]
+    for group, factor in zip(groups, factors * len(groups) if len(factors) == 1 else factors, strict=True):
         rate: float | Tensor = group["lr"]
         if isinstance(rate, Tensor):
             rate.fill_(group.setdefault("initial_lr", rate.clone()) * factor)
@@ -121,8 +151,8 @@ def _made(factory: Callable[[Optimizer], Any], optimizers: tuple[Optimizer, ...]
     scheduler: object = factory(optimizers[optimizer_idx])
     if isinstance(scheduler, ReduceLROnPlateau):
         raise RunDefinitionError(
-            "torch_scheduler steps without a metric, and ReduceLROnPlateau needs one. Step it in a stateful hook of "
-            "your own on on_evaluation_end, with the metric that it watches."
+            "torch_scheduler steps without a metric, and ReduceLROnPlateau needs one; write "
+            "reduce_on_plateau('val/loss', mode='min')."
         )
     if not isinstance(scheduler, LRScheduler):
         raise RunDefinitionError(f"{name_of(factory)!r} should make a learning-rate scheduler, and made {scheduler!r}.")

@@ -1,4 +1,4 @@
-"""Hooks that end a run."""
+"""Hooks that end a run by a value that it records."""
 
 import math
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ from trainhooks.core import (
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
+
+from .arguments import check_count, check_monitor, check_number
 
 Mode: TypeAlias = Literal["min", "max"]
 """Which of two values is better: the smaller or the greater."""
@@ -41,8 +43,26 @@ class Best:
     """The model's state then, if it is to be restored."""
 
 
+@final
+@frozen(kw_only=True)
+class Streak:
+    """What `threshold_stopping` remembers."""
+
+    failures: int = 0
+    """Values in a row, up to the newest, that were worse than the threshold."""
+    judged: int = 0
+    """How often the value had been recorded when it was last judged."""
+
+
 def early_stopping(
-    monitor: str, *, mode: Mode, patience: int = 3, min_delta: float = 0.0, restore_best: bool = False
+    monitor: str,
+    *,
+    mode: Mode,
+    patience: int = 3,
+    min_delta: float = 0.0,
+    threshold: float | None = None,
+    start: int = 0,
+    restore_best: bool = False,
 ) -> HookSet:
     """Stop when a value has not improved for `patience` values in a row.
 
@@ -54,6 +74,8 @@ def early_stopping(
         mode: `"min"` if smaller is better, `"max"` if greater is; never guessed from the name.
         patience: Failures to improve in a row at which the run stops; 0 means 1.
         min_delta: A value is better only by more than this, 0 or greater, in the value's own unit.
+        threshold: Stop at once when a value is this good, the threshold included; None for never.
+        start: Values that come at fewer finished updates than this are not judged.
         restore_best: Whether a run that is completed or stopped gets the model's state at the best value back. Keeps a
             copy of the state on the model's devices. A run that failed or was interrupted is left as it is.
 
@@ -66,23 +88,26 @@ def early_stopping(
         >>> early_stopping("val/loss", mode="min", patience=3)
         HookSet('early_stopping': on_evaluation_end, on_epoch_end)
     """
-    _check(monitor, mode, patience, min_delta)
+    check_monitor("early_stopping", monitor, mode)
+    check_count("early_stopping", "patience", patience, 0)
+    check_number("early_stopping", "min_delta", min_delta)
+    check_count("early_stopping", "start", start, 0)
+    if threshold is not None:
+        _check_threshold("early_stopping", threshold)
 
     def judge(ctx: EpochEnd | EvaluationEnd, best: Best) -> tuple[Best, Stop | None]:
-        judged = ctx.metrics.recorded(monitor) if monitor in ctx.metrics else best.judged
-        if judged == best.judged:
-            return best, None
-        value = ctx.metrics[monitor]
-        if _is_better(value, best.value, mode, min_delta):
+        value, judged = new_value(ctx, monitor, best.judged)
+        if value is None or ctx.at.updates < start:
+            return evolve(best, judged=judged), None
+        good = threshold is not None and not _is_worse(value, threshold, mode)
+        if _is_better(value, best.value, mode, 0.0 if good else min_delta):
             weights = _copy(ctx.run.model) if restore_best else None
-            return Best(value=value, updates=ctx.at.updates, judged=judged, weights=weights), None
-        best = evolve(best, failures=best.failures + 1, judged=judged)
+            best = Best(value=value, updates=ctx.at.updates, judged=judged, weights=weights)
+        else:
+            best = evolve(best, failures=best.failures + 1, judged=judged)
+        if good:
+            return best, Stop(f"{monitor} is {value:.6g}, as good as the threshold {threshold:.6g}")
         return best, Stop(_reason(monitor, best)) if best.failures >= max(patience, 1) else None
-
-    def restore(ctx: TrainEnd, best: Best) -> tuple[Best, None]:
-        if best.weights is not None and isinstance(ctx.end, Completed | Stopped):
-            ctx.run.model.load_state_dict(best.weights)
-        return best, None
 
     reads = frozenset({monitor})
     if not restore_best:
@@ -90,8 +115,53 @@ def early_stopping(
     writes = frozenset({"parameters", "buffers"})
     return stateful(
         "early_stopping", Best, reads=reads, writes=writes, on_evaluation_end=judge, on_epoch_end=judge,
-        on_train_end=restore,
+        on_train_end=_restore,
     )  # fmt: skip
+
+
+def threshold_stopping(monitor: str, *, mode: Mode, threshold: float, patience: int = 1) -> HookSet:
+    """Stop when a value has been worse than a threshold for `patience` values in a row.
+
+    For runs that are not worth their time: a loss that explodes, an accuracy that stays low. Values are judged as in
+    `early_stopping`: each new one once; NaN is worse than any threshold, and a value equal to it is not.
+
+    Args:
+        monitor: Name of the value, such as `"val/loss"`.
+        mode: `"min"` if smaller is better, `"max"` if greater is; never guessed from the name.
+        threshold: The worst value that is good enough, finite, in the value's own unit.
+        patience: Values in a row at which the run stops; 0 means 1.
+
+    Raises:
+        HookDefinitionError: if an argument is none of these.
+
+    Example:
+        >>> threshold_stopping("train/loss", mode="min", threshold=20.0, patience=2)
+        HookSet('threshold_stopping': on_evaluation_end, on_epoch_end)
+    """
+    check_monitor("threshold_stopping", monitor, mode)
+    check_count("threshold_stopping", "patience", patience, 0)
+    _check_threshold("threshold_stopping", threshold)
+
+    def judge(ctx: EpochEnd | EvaluationEnd, streak: Streak) -> tuple[Streak, Stop | None]:
+        value, judged = new_value(ctx, monitor, streak.judged)
+        if value is None:
+            return streak, None
+        if not _is_worse(value, threshold, mode):
+            return Streak(judged=judged), None
+        streak = Streak(failures=streak.failures + 1, judged=judged)
+        if streak.failures < max(patience, 1):
+            return streak, None
+        values = f", worse than the threshold {threshold:.6g} for {_counted(streak.failures)}"
+        return streak, Stop(f"{monitor} is {value:.6g}{values}")
+
+    reads = frozenset({monitor})
+    return stateful("threshold_stopping", Streak, reads=reads, on_evaluation_end=judge, on_epoch_end=judge)
+
+
+def new_value(ctx: EpochEnd | EvaluationEnd, monitor: str, judged: int) -> tuple[float | None, int]:
+    """The value of `monitor` if it is newer than its `judged`th record, else None; and how often it was recorded."""
+    recorded = ctx.metrics.recorded(monitor) if monitor in ctx.metrics else judged
+    return (None if recorded == judged else ctx.metrics[monitor]), recorded
 
 
 def _is_better(value: float, best: float | None, mode: Mode, min_delta: float) -> bool:
@@ -102,10 +172,23 @@ def _is_better(value: float, best: float | None, mode: Mode, min_delta: float) -
     return value < best - min_delta if mode == "min" else value > best + min_delta
 
 
+def _is_worse(value: float, threshold: float, mode: Mode) -> bool:
+    return not (value <= threshold if mode == "min" else value >= threshold)
+
+
 def _reason(monitor: str, best: Best) -> str:
     was = "was never a number" if best.value is None else f"was best at update {best.updates} ({best.value:.6g})"
-    values = "1 value" if best.failures == 1 else f"{best.failures} values"
-    return f"{monitor} {was} and did not improve for {values}"
+    return f"{monitor} {was} and did not improve for {_counted(best.failures)}"
+
+
+def _counted(values: int) -> str:
+    return "1 value" if values == 1 else f"{values} values"
+
+
+def _restore(ctx: TrainEnd, best: Best) -> tuple[Best, None]:
+    if best.weights is not None and isinstance(ctx.end, Completed | Stopped):
+        ctx.run.model.load_state_dict(best.weights)
+    return best, None
 
 
 def _copy(model: nn.Module) -> dict[str, object]:
@@ -113,14 +196,6 @@ def _copy(model: nn.Module) -> dict[str, object]:
     return {name: part.detach().clone() if isinstance(part, Tensor) else deepcopy(part) for name, part in state.items()}
 
 
-def _check(monitor: object, mode: object, patience: object, min_delta: object) -> None:
-    if not isinstance(monitor, str) or not monitor or monitor == "*":
-        raise HookDefinitionError(f"early_stopping watches one value by its name, such as 'val/loss', got {monitor!r}.")
-    if mode not in ("min", "max"):
-        raise HookDefinitionError(
-            f"early_stopping({monitor!r}) takes mode='min' if smaller is better, 'max' if greater is; got {mode!r}."
-        )
-    if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
-        raise HookDefinitionError(f"patience is a whole number from 0 on, got {patience!r}.")
-    if not isinstance(min_delta, int | float) or not 0.0 <= min_delta < math.inf:
-        raise HookDefinitionError(f"min_delta is a finite number from 0 on, got {min_delta!r}.")
+def _check_threshold(factory: str, threshold: object) -> None:
+    if not isinstance(threshold, int | float) or isinstance(threshold, bool) or not math.isfinite(threshold):
+        raise HookDefinitionError(f"{factory} takes threshold as a finite number, got {threshold!r}.")

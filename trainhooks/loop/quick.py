@@ -45,8 +45,6 @@ class Quick:
 
     optimizer: Optimizer
     """What is stepped."""
-    inputs: tuple[Tensor, ...] = ()
-    """Parameters that backward is restricted to; empty for every leaf of the graph."""
     _bare_step: Callable[[Optimizer], object] | None = field(init=False)
     _plain_zero: bool = field(init=False)
     _unit: Tensor = field(init=False, factory=lambda: torch.ones(()))
@@ -55,12 +53,12 @@ class Quick:
         self._bare_step = bare_step(self.optimizer)
         self._plain_zero = type(self.optimizer).zero_grad is not Optimizer.zero_grad
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a 0-d loss to the parameters' `.grad`."""
+    def backward(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
+        """Add the gradients of a 0-d loss to the `.grad` of `inputs`; of every leaf of its graph, if there are none."""
         if not self.engine_will_do(loss):
-            loss.backward(inputs=self.inputs or None)
+            loss.backward(inputs=inputs or None)
             return
-        _run_backward((loss,), (self._unit,), False, False, self.inputs, allow_unreachable=True, accumulate_grad=True)
+        _run_backward((loss,), (self._unit,), False, False, inputs, allow_unreachable=True, accumulate_grad=True)
 
     def engine_will_do(self, loss: Tensor) -> bool:
         """Whether calling the autograd engine directly does exactly what `loss.backward()` does."""

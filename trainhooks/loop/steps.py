@@ -56,8 +56,7 @@ class Worker:
     """The loss of the newest batch."""
 
     def __attrs_post_init__(self) -> None:
-        parameters = [one for group in self.optimizer.param_groups for one in group["params"] if one.requires_grad]
-        self.quick = Quick(self.optimizer, tuple(parameters) if self.restricted else ())
+        self.quick = Quick(self.optimizer)
 
     def backward(self, loss: Tensor, weight: float | Tensor) -> None:
         """Add a batch's share of the window's gradients."""
@@ -82,9 +81,16 @@ class Worker:
                 f"The step {name_of(self.objective.step)!r} gave its loss the weight {weight!r}; a weight counts "
                 "items, so it is finite and 0 or more."
             )
+        inputs: tuple[Tensor, ...] = ()
+        if self.restricted and not (inputs := self.trainable()):
+            return  # all of its parameters are frozen now; without inputs, backward would go to everybody's
         if loss.shape or not loss.requires_grad:
             self.refuse(loss)
-        self.quick.backward(loss if self.scaling is None else self.scaling.scale(loss))
+        self.quick.backward(loss if self.scaling is None else self.scaling.scale(loss), inputs)
+
+    def trainable(self) -> tuple[Tensor, ...]:
+        """The optimizer's parameters that are not frozen now."""
+        return tuple([one for group in self.optimizer.param_groups for one in group["params"] if one.requires_grad])
 
     def has_items(self) -> bool:
         """Whether the open window holds gradients."""

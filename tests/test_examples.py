@@ -11,15 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.slow
-def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_path: Path) -> None:
+def said_by(example: str, folder: Path) -> str:
+    """What an example prints when it is run in a folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "digits.py")],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        [sys.executable, str(ROOT / "examples" / example)],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    said = ended.stdout
+    return ended.stdout
+
+
+@pytest.mark.slow
+def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_path: Path) -> None:
+    said = said_by("digits.py", tmp_path)
     assert re.search(r"on_epoch_end +gap, smoothed_loss, early_stopping, progress\n", said)
     assert len(re.findall(r"^epoch \d+/20  train/loss .* val/acc ", said, re.MULTILINE)) > 5
     accuracy = re.search(r"Test accuracy: ([\d.]+)%", said)
@@ -31,3 +36,12 @@ def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_pat
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     columns = (folder / "metrics.csv").read_text().splitlines()[0]
     assert columns == "epoch,updates,batches,train/loss,val/loss,val/acc,gap,smooth"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_character_model_beats_a_table_of_pairs(tmp_path: Path) -> None:
+    said = said_by("characters.py", tmp_path)
+    table, network = (float(bits) for bits in re.findall(r"([\d.]+) bits per character", said))
+    assert 3.0 < table < 4.5
+    assert network < table - 0.4

@@ -76,7 +76,18 @@ from trainhooks.errors import (
     TrainhooksError,
 )
 from trainhooks.loop import DispatchTable, Objective, compose, explain
-from trainhooks.run import Evaluation, Metric, MetricObject, TrainResult, evaluate, predict, supervised, train
+from trainhooks.run import (
+    Evaluation,
+    Metric,
+    MetricObject,
+    RateSearch,
+    TrainResult,
+    evaluate,
+    lr_finder,
+    predict,
+    supervised,
+    train,
+)
 
 __all__ = [
     "AfterBackward",
@@ -118,6 +129,7 @@ __all__ = [
     "ProcessStart",
     "Progress",
     "Rank",
+    "RateSearch",
     "Record",
     "Recorded",
     "Registration",
@@ -148,6 +160,7 @@ __all__ = [
     "explain",
     "for_device",
     "for_rank",
+    "lr_finder",
     "named",
     "ordered",
     "predict",

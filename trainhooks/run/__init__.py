@@ -2,6 +2,7 @@
 
 from .evaluating import evaluate, predict
 from .evaluations import Evaluation, Metric, MetricObject
+from .rate_finding import RateSearch, lr_finder
 from .result import TrainResult
 from .supervision import supervised
 from .training import train
@@ -10,8 +11,10 @@ __all__ = [
     "Evaluation",
     "Metric",
     "MetricObject",
+    "RateSearch",
     "TrainResult",
     "evaluate",
+    "lr_finder",
     "predict",
     "supervised",
     "train",

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, TrainBegin, stateful
 
 from .arguments import check_choice, check_count, check_fraction, check_monitor, check_number
-from .stopping import Mode
+from .stopping import Mode, new_value
 
 
 @final
@@ -88,11 +88,10 @@ def reduce_on_plateau(
         return Plateau(tuple(make(one) for one in begin.run.optimizers))
 
     def judge(ctx: EpochEnd | EvaluationEnd, plateau: Plateau) -> tuple[Plateau, None]:
-        judged = ctx.metrics.recorded(monitor) if monitor in ctx.metrics else plateau.judged
-        if judged != plateau.judged:
-            plateau.judged = judged
+        value, plateau.judged = new_value(ctx, monitor, plateau.judged)
+        if value is not None:
             for scheduler in plateau.schedulers:
-                scheduler.step(ctx.metrics[monitor])
+                scheduler.step(value)
         return plateau, None
 
     return stateful(

@@ -108,7 +108,12 @@ def predict(
 
 
 def _looking(
-    model: nn.Module, data: Iterable[Any], step: object, own: frozenset[str], hooks: Hooks[B, O], device: object,
+    model: nn.Module,
+    data: Iterable[Any],
+    step: object,
+    own: frozenset[str],
+    hooks: Hooks[B, O],
+    device: object,
     requests: Requests,
 ) -> tuple[Live, Heard, Functions]:
     """What an evaluation or a prediction needs of a run."""

@@ -10,7 +10,7 @@ from attrs import evolve
 from trainhooks.core import TrainBegin
 from trainhooks.loop import Bindings, Live, Objective, Worker, forward_in, scaling_of
 
-from .validation import made_optimizer
+from .optimizers import check_owners, made_optimizer
 
 
 def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable[[Live], None]:
@@ -24,6 +24,7 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable
         names = {id(parameter): name for name, parameter in run.model.named_parameters()}
         live.forward, live.scaling = forward_in(run.precision, run.device), scaling_of(run.precision, run.device)
         optimizers = tuple(made_optimizer(one, run.model) for one in objectives)
+        check_owners([one.name for one in objectives], optimizers, names)
         live.workers = [
             Worker(one, index, optimizer, names, scaling=live.scaling, restricted=len(objectives) > 1)
             for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))

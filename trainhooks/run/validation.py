@@ -1,18 +1,18 @@
 """Refusing what cannot be trained on, before anything moves."""
 
 from collections.abc import Iterator, Sequence
-from inspect import Parameter, signature
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainhooks.core import Run, Step, name_of
+from trainhooks.core import Run, Step
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 from trainhooks.loop import AUTOCAST, Objective, length_of
 
 from .evaluations import Evaluation
+from .optimizers import check_optimizer, check_shares_parameters
 
 _PRECISIONS = ("float32", "bf16-mixed", "fp16-mixed")
 _INTERRUPT = ("raise", "return")
@@ -88,7 +88,7 @@ def _single(step: Step[Any, Any] | None, optimizer: Any) -> Objective:
     if isinstance(optimizer, Objective):
         raise RunDefinitionError("Objectives come in a list: write optimizer=[Objective(name, step, optimizer)].")
     _check_step(step)
-    _check_optimizer(optimizer)
+    check_optimizer(optimizer)
     return Objective("loss", step, optimizer)
 
 
@@ -104,7 +104,7 @@ def _several(step: object, objectives: Sequence[object]) -> tuple[Objective, ...
         if one.name in found:
             raise RunDefinitionError(f"Two objectives are named {one.name!r}; their losses are recorded by name.")
         _check_step(one.step)
-        _check_optimizer(one.optimizer)
+        check_optimizer(one.optimizer)
         found[one.name] = one
     return tuple(found.values())
 
@@ -112,25 +112,6 @@ def _several(step: object, objectives: Sequence[object]) -> tuple[Objective, ...
 def _check_step(step: object) -> None:
     if not callable(step):
         raise HookDefinitionError(f"A step is a function (model, batch) -> loss, got {step!r}.")
-
-
-def _check_optimizer(optimizer: object) -> None:
-    if isinstance(optimizer, Optimizer):
-        _refuse_closures(optimizer)
-    elif isinstance(optimizer, type) or not callable(optimizer):
-        raise RunDefinitionError(
-            "optimizer is a torch.optim.Optimizer, or a function of the model that makes one, such as "
-            f"lambda model: torch.optim.AdamW(model.parameters()); got {optimizer!r}."
-        )
-
-
-def _refuse_closures(optimizer: Optimizer) -> None:
-    closure = signature(type(optimizer).step).parameters.get("closure")
-    if closure is not None and closure.default is Parameter.empty:
-        raise RunDefinitionError(
-            f"{type(optimizer).__name__} evaluates the loss several times in a step, by a closure, and an update here "
-            "has one forward and one backward for each batch; use an optimizer whose step() needs no closure."
-        )
 
 
 def check_precision(run: Run) -> None:
@@ -150,33 +131,6 @@ def check_precision(run: Run) -> None:
         raise RunDefinitionError(
             f"precision='fp16-mixed' keeps parameters in float32, but {halves[0]!r} is float16; give the model before "
             ".half()."
-        )
-
-
-def made_optimizer(objective: Objective, model: nn.Module) -> Optimizer:
-    """The optimizer of an objective, for a model that is where it will be trained.
-
-    Raises:
-        RunDefinitionError: if what a function made is no optimizer, or it has no parameter of the model.
-    """
-    optimizer: object = objective.optimizer
-    if not isinstance(optimizer, Optimizer):
-        optimizer = objective.optimizer(model)  # type: ignore[operator]  # it is no optimizer
-        if not isinstance(optimizer, Optimizer):
-            maker = name_of(objective.optimizer)
-            raise RunDefinitionError(f"{maker!r} should make an optimizer of the model, and made {optimizer!r}.")
-        _refuse_closures(optimizer)
-    check_shares_parameters(optimizer, model)
-    return optimizer
-
-
-def check_shares_parameters(optimizer: Optimizer, model: nn.Module) -> None:
-    """Refuse an optimizer without a parameter of the model."""
-    parameters = {id(one) for one in model.parameters()}
-    if not any(id(one) in parameters for group in optimizer.param_groups for one in group["params"]):
-        raise RunDefinitionError(
-            f"The {type(optimizer).__name__} has no parameter of the model, so training would change nothing; was it "
-            "made for another model, or before the parameters were replaced?"
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.places import place
 from tests.loop.programs import batches, linear, sgd, squares
 from trainhooks import (
     BatchEnd,
@@ -20,6 +21,7 @@ from trainhooks import (
     train,
     when,
 )
+from trainhooks.core import Scope, bind
 from trainhooks.errors import DuplicateHookNameError
 from trainhooks.hooks import History, csv, history
 
@@ -175,3 +177,17 @@ def test_values_are_written_so_that_they_are_read_back_equal(tmp_path: Path) -> 
 
     run({"on_epoch_end": odd}, csv(path), epochs=4)
     assert [float(row["odd"]) for row in table(path) if row["odd"]] == numbers
+
+
+def test_rows_past_the_state_that_a_run_goes_on_from_are_cut_off(tmp_path: Path) -> None:
+    """The state after two epochs, and the file of a run that died after four."""
+    path = tmp_path / "metrics.csv"
+    hook = csv(path)
+    state = run(hook, epochs=2).hook_states["csv"]
+    first = path.read_text()
+    run(hook, epochs=4)
+    assert path.read_text().startswith(first)
+    scope = Scope(name="csv", clock=lambda: 0.0, state=state)
+    at = Progress(updates=7, batches=7, epochs=2, epoch=2, batch=0)
+    bind(hook.hooks("on_record")[0], scope)(place("on_record", at=at, since=at, by="loop", values={"val/loss": 0.5}))
+    assert path.read_text() == first + "2,7,7,,0.5,\n"

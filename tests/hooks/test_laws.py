@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
 import trainhooks.hooks
-from tests.hooks.syncs import DeviceReads
+from tests.hooks.reads import DeviceReads
 from tests.loop.programs import equal, weights
 from trainhooks import BatchEnd, EpochEnd, Evaluation, Hooks, HookSet, TrainResult, supervised, train
 from trainhooks.hooks import (

@@ -39,7 +39,7 @@ from .contexts import (
 from .definitions import definition_of, name_of
 from .endings import Completed, End, Failed, Interrupted, Stopped
 from .events import EVENTS, EventSpec, since_then
-from .hookset import Hooks, HookSet, flatten, spec_of
+from .hookset import WRITABLE, Hooks, HookSet, flatten, spec_of
 from .objects import HookObject
 from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
@@ -112,6 +112,7 @@ __all__ = [
     "Trigger",
     "Unit",
     "Values",
+    "WRITABLE",
     "arrange",
     "at_points",
     "bind",

@@ -21,7 +21,8 @@ O_in = TypeVar("O_in", contravariant=True, default=Any)
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
 
-_WRITABLE = ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "batch")
+WRITABLE = ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "batch")
+"""What a set can declare in `writes`."""
 _NONE: frozenset[str] = frozenset()
 
 KEYS = frozenset(Keys.__annotations__)
@@ -189,8 +190,8 @@ def _names(key: str, names: object) -> frozenset[str]:
 
 def _writes(names: object) -> frozenset[str]:
     writes = _names("writes", names)
-    if unknown := sorted(writes - set(_WRITABLE)):
-        raise HookDefinitionError(f"writes got {unknown[0]!r}; a set can declare {', '.join(_WRITABLE)}.")
+    if unknown := sorted(writes - set(WRITABLE)):
+        raise HookDefinitionError(f"writes got {unknown[0]!r}; a set can declare {', '.join(WRITABLE)}.")
     return writes
 
 

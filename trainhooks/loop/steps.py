@@ -150,7 +150,7 @@ class Worker:
             scale(self.gradients(self.with_gradient()), factor)
         elif weight and weight != self.first_weight:
             scale(self.gradients(self.with_gradient()), self.first_weight / weight)
-        return isinstance(weight, Tensor) or weight > 0.0
+        return self.has_items()
 
     def with_gradient(self) -> list[Tensor]:
         """The optimizer's parameters that have a gradient."""

@@ -18,7 +18,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from trainhooks.core import EVENTS, Hook, HookSet, Run
+from trainhooks.core import EVENTS, WRITABLE, Hook, HookSet, Run
 from trainhooks.errors import MutationError
 from trainhooks.loop import Bound, Streams, fields_of, version_of
 
@@ -81,7 +81,7 @@ def _refuse_changes(owner: HookSet, event: str, before: Facts, after: Facts) -> 
                 "ctx.generator(name)."
             )
         cure = "return a changed copy from a transform, or leave it as it is"
-        if kind in ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "batch"):
+        if kind in WRITABLE:
             cure = f"declare it, writes=frozenset({{{kind!r}}}), or leave it as it is"
         raise MutationError(f"{owner.name!r} changed {what} in place on {event}, and its writes do not say so; {cure}.")
 

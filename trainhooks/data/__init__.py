@@ -1,0 +1,7 @@
+"""Batches as a pure function of a seed and a place, so that a run goes on anywhere in its data."""
+
+from .cursor import Cursor
+from .loading import SeededLoader, seeded_loader
+from .subset import first
+
+__all__ = ["Cursor", "SeededLoader", "first", "seeded_loader"]

@@ -1,0 +1,70 @@
+"""Refusing arguments that no batches can be made of, with a sentence that says what to write."""
+
+from typing import cast
+
+from torch.utils.data import IterableDataset
+
+from trainhooks.core import Rank
+from trainhooks.errors import RunDefinitionError
+
+
+def check_count(function: str, argument: str, value: object, least: int) -> None:
+    """Refuse what is no whole number from `least` on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise RunDefinitionError(f"{function} takes {argument} as a whole number from {least} on, got {value!r}.")
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what is no whole number."""
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise RunDefinitionError(f"seeded_loader takes seed as a whole number, such as seed=0, got {seed!r}.")
+
+
+def check_collate(collate: object) -> None:
+    """Refuse what is no function."""
+    if collate is not None and not callable(collate):
+        raise RunDefinitionError(
+            f"seeded_loader takes collate as a function of the list of a batch's samples, or None, got {collate!r}."
+        )
+
+
+def checked_length(dataset: object) -> int:
+    """How many samples a dataset has; one that cannot be read by index is refused."""
+    kind = type(dataset).__name__
+    if isinstance(dataset, IterableDataset):
+        raise RunDefinitionError(
+            f"seeded_loader reads samples by their index, and {kind} is an IterableDataset, which has none. Write a "
+            "Dataset with __getitem__ and __len__, or give train a DataLoader of it, which resumes at the beginning "
+            "of an epoch."
+        )
+    for method in ("__getitem__", "__len__"):
+        if not hasattr(type(dataset), method):
+            raise RunDefinitionError(
+                f"seeded_loader takes a dataset with __getitem__ and __len__, and {kind} has no {method}; give it "
+                "torch.utils.data.TensorDataset(x, y), a list of samples, or a Dataset of your own."
+            )
+    try:
+        length = len(cast("list[object]", dataset))
+    except (TypeError, NotImplementedError) as error:
+        raise RunDefinitionError(f"seeded_loader needs len() of the dataset, and {kind} has none: {error}.") from error
+    if length == 0:
+        raise RunDefinitionError(f"seeded_loader got a dataset without a sample ({kind}); give it at least one.")
+    return length
+
+
+def check_place(function: str, epoch: object, start: object, rank: Rank, length: int) -> None:
+    """Refuse a place that an epoch of `length` batches does not have."""
+    check_count(function, "epoch", epoch, 0)
+    check_count(function, "start", start, 0)
+    if cast("int", start) > length:
+        raise RunDefinitionError(
+            f"{function} takes start up to the {length} batches of an epoch, got {start!r}: the place was taken with "
+            "another dataset, batch_size or number of processes."
+        )
+    check_rank(function, rank)
+
+
+def check_rank(function: str, rank: Rank) -> None:
+    """Refuse a process that is none of its world."""
+    if not 0 <= rank.index < rank.world:
+        raise RunDefinitionError(f"{function} takes a rank with an index from 0 to below its world, got {rank!r}.")

@@ -5,17 +5,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 # One thread a process: the same sums in the same order on every machine.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
+# Azure's own stand-in for its storage, against which the tests of stores run.
+AZURITE := 3.37.0
 
 help:  ## List the verbs.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/ready  ## Make .venv with what the examples, tests and checks need.
+setup: .venv/ready .venv/servers/azurite-$(AZURITE)  ## Make .venv with what the examples, tests and checks need.
 
 .venv/ready: pyproject.toml constraints.txt
 	@echo 'Installing into .venv; the first time takes a few minutes.'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+.venv/servers/azurite-$(AZURITE): | .venv/ready
+	@mkdir -p $(@D)
+	@if npm install --silent --no-audit --no-fund --prefix $(@D) azurite@$(AZURITE); then touch $@; \
+	else echo 'npm could not install azurite; the tests that need it are skipped.'; fi
 
 demo: setup  ## Train a small network on handwritten digits.
 	@$(BIN)/python examples/digits.py
@@ -29,8 +36,9 @@ check: setup  ## Run ruff, mypy, pyright and the rules of the architecture.
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	@$(PYTEST) tests/test_architecture.py
 
-laws: setup  ## Run the property tests with many more examples.
+laws: setup  ## Run the property tests with many more examples, and kill 200 processes that save.
 	@$(PYTEST) -m hypothesis --hypothesis-profile=nightly --timeout=3600
+	@KILLS=200 $(PYTEST) tests/checkpoint/test_kills.py --timeout=3600
 
 bench: setup  ## Measure what the loop costs.
 	@$(BIN)/python -m benchmarks

@@ -1,5 +1,24 @@
 """The errors that trainhooks raises: one tree, each also the builtin exception that fits."""
 
+from typing import Literal, TypeAlias
+
+StorageProblem: TypeAlias = Literal[
+    "exists",  # the object, where it was to be created
+    "missing",  # the object
+    "key",  # is none that can be written
+    "bucket",  # is not there
+    "credentials",  # are missing, wrong or expired
+    "permission",
+    "settings",  # of the client: endpoint, region, a variable's form
+    "space",  # the disk or quota is full
+    "read-only",
+    "unavailable",  # after all retries
+    "unsupported",  # by this kind of store
+    "forked",  # this process, after its parent used a store
+    "failed",  # for any other cause
+]
+"""What stands in the way of an object store."""
+
 
 class TrainhooksError(Exception):
     """The root of every error whose cause is how trainhooks was used."""
@@ -41,6 +60,48 @@ class DuplicateHookNameError(TrainhooksError, ValueError):
 
 class MutationError(TrainhooksError, RuntimeError):
     """In guard mode: a hook changed what it did not declare, or drew from a global random stream."""
+
+
+class CheckpointError(TrainhooksError, RuntimeError):
+    """A checkpoint could not be written, or cannot be read."""
+
+
+class ResumeError(RunDefinitionError, CheckpointError):
+    """A run cannot go on from its checkpoint as it was asked to."""
+
+
+class NoExperimentError(RunDefinitionError, AttributeError):
+    """Something needs an experiment, and there is none."""
+
+
+class StorageError(CheckpointError):
+    """An object store did not do what it was asked to.
+
+    Attributes:
+        kind: What stood in the way.
+    """
+
+    def __init__(self, message: str, kind: StorageProblem = "failed") -> None:
+        super().__init__(message)
+        self.kind: StorageProblem = kind
+
+
+class ObjectExistsError(StorageError):
+    """An object is there already, where it was to be created."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "exists")
+
+
+class ObjectMissingError(StorageError):
+    """An object is not there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "missing")
+
+
+class StorageModeError(TrainhooksError, ValueError):
+    """A kind of storage that there is not."""
 
 
 class MissingValueError(TrainhooksError, LookupError):

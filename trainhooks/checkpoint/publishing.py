@@ -1,0 +1,85 @@
+"""Making a checkpoint of a snapshot: its files first, then the manifest that makes them visible."""
+
+import hashlib
+import json
+
+from attrs import evolve
+
+from trainhooks.errors import CheckpointError, ObjectExistsError, StorageError
+from trainhooks.store import Store
+
+from .attempts import Attempt, newest_attempt
+from .manifest import Manifest, StoredFile
+from .reading import STATE, STATE_FORMAT, STATE_VERSION
+from .snapshots import Snapshot
+from .tree import Json
+
+
+class SupersededError(CheckpointError):
+    """A later attempt has gone on with the run, so this one may not save."""
+
+
+def write_files(store: Store, draft: Manifest, snapshot: Snapshot) -> Manifest:
+    """Write the files of a checkpoint, under keys that no other save has.
+
+    Args:
+        store: The run's folder.
+        draft: The manifest, without files.
+        snapshot: The state; it is released as soon as its files are written, or cannot be.
+
+    Returns:
+        The manifest, which is not written yet.
+
+    Raises:
+        CheckpointError: if a file cannot be written, naming store, step and object.
+    """
+    try:
+        files = [_put(store, draft, one.name, one.data) for one in snapshot.files()]
+        files.append(_put(store, draft, STATE, _state_file(snapshot.skeleton)))
+    finally:
+        snapshot.release()
+    return evolve(draft, files=tuple(files))
+
+
+def commit(store: Store, attempt: Attempt, manifest: Manifest) -> None:
+    """Write the manifest, unless a later attempt has gone on with the run: the checkpoint is visible and durable.
+
+    Raises:
+        SupersededError: if one has.
+        CheckpointError: if another process wrote this manifest first, or it cannot be written.
+    """
+    try:
+        newest = newest_attempt(store)
+        if newest > attempt.number:
+            raise SupersededError(
+                f"The checkpoint of step {manifest.step} was not saved: attempt {newest} has gone on with the run in "
+                f"{store.url}, and this process is its attempt {attempt.number}. It saves no more."
+            )
+        store.put(manifest.key, manifest.to_json(), create=True)
+    except ObjectExistsError as error:
+        raise CheckpointError(
+            f"The checkpoint of step {manifest.step} was not saved: another process writes to the same run, and its "
+            f"{manifest.key} in {store.url} was there first."
+        ) from error
+    except StorageError as error:
+        raise _failure(store, manifest, manifest.key, error) from error
+
+
+def _put(store: Store, draft: Manifest, name: str, data: bytes | memoryview) -> StoredFile:
+    key, digest = draft.prefix + name, hashlib.sha256(data)  # one buffer from here to the store: no copy is made
+    try:
+        store.put(key, data)
+    except StorageError as error:
+        raise _failure(store, draft, key, error) from error
+    return StoredFile(name=name, key=key, size=len(data), sha256=digest.hexdigest())
+
+
+def _state_file(skeleton: Json) -> bytes:
+    data = {"format": STATE_FORMAT, "version": STATE_VERSION, "tree": skeleton}
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _failure(store: Store, draft: Manifest, key: str, error: StorageError) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint of step {draft.step} was not saved: {key} could not be written to {store.url}. {error}"
+    )

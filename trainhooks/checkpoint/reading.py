@@ -1,0 +1,168 @@
+"""Finding and reading checkpoints: each object is read once, and checked while it is."""
+
+import hashlib
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from trainhooks.errors import CheckpointError, ObjectMissingError, StorageError
+from trainhooks.store import Store
+
+from .decoding import decode
+from .listing import Lister, Listing
+from .manifest import Manifest, StoredFile, UnknownVersionError, check_version, object_of
+from .tensors import read_tensors
+from .tree import GROUPS, OTHERS, Json, Tree
+
+T = TypeVar("T")
+
+STATE = "state.json"
+STATE_FORMAT = "trainhooks.state"
+STATE_VERSION = 1
+
+
+def manifests_of(store: Store) -> list[Manifest]:
+    """The checkpoints of a run that count, newest first: those that no later attempt superseded.
+
+    One whose manifest cannot be read is left out, with a warning.
+
+    Args:
+        store: The run's folder.
+
+    Raises:
+        StorageError: if the store cannot be read.
+    """
+    listing = Lister(store).list()
+    _warn_of_unreadable(listing, store, set())
+    return listing.visible
+
+
+def newest_whole(
+    store: Store, accept: Callable[[Manifest], bool] = lambda _: True, *, device: torch.device | None = None
+) -> tuple[Manifest, Tree] | None:
+    """The newest checkpoint whose every object is there and as it was written, and the state in it.
+
+    One that is damaged is passed over, with a warning that says which and why. One that is removed while it is read
+    is not missed: there is a newer one, which is read instead.
+
+    Args:
+        store: The run's folder.
+        accept: Which checkpoints to look at.
+        device: Where the tensors go that were not on the CPU; None leaves them on the CPU.
+
+    Raises:
+        StorageError: if the store cannot be read; that says nothing about the checkpoints.
+    """
+    lister, passed = Lister(store), set[str]()
+    while True:
+        listing = lister.list()
+        _warn_of_unreadable(listing, store, passed)
+        manifest = next((one for one in listing.visible if one.key not in passed and accept(one)), None)
+        if manifest is None:
+            return None
+        try:
+            return manifest, read(store, manifest, device=device)
+        except (StorageError, UnknownVersionError):
+            raise
+        except CheckpointError as error:
+            passed.add(manifest.key)
+            if _is_there(store, manifest.key):
+                warnings.warn(
+                    f"{manifest.name} in {store.url} is damaged and passed over: {error}", RuntimeWarning, stacklevel=2
+                )
+
+
+def read(store: Store, manifest: Manifest, *, part: str | None = None, device: torch.device | None = None) -> Tree:
+    """The state in a checkpoint.
+
+    Args:
+        store: The run's folder.
+        manifest: Which checkpoint.
+        part: The one entry of the state to read, such as `"model"`; None for the whole.
+        device: Where the tensors go that were not on the CPU; None leaves them on the CPU.
+
+    Raises:
+        CheckpointError: if an object is missing, or not as it was written, naming it.
+        StorageError: if the store cannot be read.
+    """
+    skeleton = _skeleton(store, manifest)
+    group = None
+    if part is not None:
+        if not isinstance(skeleton, Mapping) or part not in (entries := cast("Mapping[str, Json]", skeleton)):
+            raise CheckpointError(f"The state in {manifest.name} has no {part!r}.")
+        skeleton, group = entries[part], part if part in GROUPS else OTHERS
+    tensors: dict[str, Tensor] = {}
+    for file in manifest.files:
+        name = file.name.removesuffix(".safetensors")
+        if name != file.name and group in (None, name):
+            found = _checked(store, file, read_tensors)
+            tensors.update({f"{name}:{key}": tensor for key, tensor in found.items()})
+    return decode(skeleton, tensors, device=device)
+
+
+def verify(store: Store, manifest: Manifest) -> None:
+    """Read every object of a checkpoint and compare it with its digest.
+
+    Raises:
+        CheckpointError: if one is missing, or not as it was written, naming it.
+        StorageError: if the store cannot be read.
+    """
+    for file in manifest.files:
+        _checked(store, file, lambda chunks, _: deque(chunks, maxlen=0))
+
+
+def _skeleton(store: Store, manifest: Manifest) -> Json:
+    file = manifest.file(STATE)
+    if file is None:
+        raise CheckpointError(f"{manifest.name} has no {STATE}")
+    return _checked(store, file, _tree_in)
+
+
+def _tree_in(chunks: Iterator[bytes], _: int) -> Json:
+    data = object_of(b"".join(chunks), STATE_FORMAT)
+    check_version(data, STATE_VERSION)
+    return data["tree"]
+
+
+def _verified(store: Store, file: StoredFile) -> Iterator[bytes]:
+    """The bytes of a file; after the last one, that they were all of them, unaltered."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in store.stream(file.key):
+        digest.update(chunk)
+        size += len(chunk)
+        yield chunk
+    if size != file.size:
+        raise CheckpointError(f"it has {size} bytes, not {file.size}")
+    if digest.hexdigest() != file.sha256:
+        raise CheckpointError("it was altered: its sha256 is not that of the manifest")
+
+
+def _checked(store: Store, file: StoredFile, load: Callable[[Iterator[bytes], int], T]) -> T:
+    """What is made of the bytes of a file, which must come to their end."""
+    try:
+        return load(_verified(store, file), file.size)
+    except ObjectMissingError as error:
+        raise CheckpointError(f"{file.key} is missing") from error
+    except (StorageError, UnknownVersionError):
+        raise
+    except CheckpointError as error:
+        raise CheckpointError(f"{file.key} cannot be read: {error}") from None
+
+
+def _is_there(store: Store, key: str) -> bool:
+    try:
+        store.head(key)
+    except ObjectMissingError:
+        return False
+    return True
+
+
+def _warn_of_unreadable(listing: Listing, store: Store, told: set[str]) -> None:
+    for key, error in listing.unreadable.items():
+        if key not in told:
+            told.add(key)
+            warnings.warn(f"{key} in {store.url} is passed over: {error}", RuntimeWarning, stacklevel=3)

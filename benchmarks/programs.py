@@ -90,9 +90,23 @@ def by_hand(data: Sequence[Batch], begin: Sequence[Noop], end: Sequence[Noop]) -
     return calling if begin or end else plain
 
 
-def by_trainhooks(data: Sequence[Batch], step: Step, table: DispatchTable) -> Program:
+def accumulating_by_hand(data: Sequence[Batch], accumulate: int) -> Program:
+    """The loop that one writes for windows of several batches, of which the data gives a whole number."""
+
+    def program(model: nn.Module, optimizer: Optimizer) -> None:
+        for index, (x, y) in enumerate(data, start=1):
+            loss = F.mse_loss(model(x), y) / accumulate
+            loss.backward()
+            if index % accumulate == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    return program
+
+
+def by_trainhooks(data: Sequence[Batch], step: Step, table: DispatchTable, accumulate: int = 1) -> Program:
     """The same training, hooks composed beforehand."""
-    return lambda model, optimizer: train(model, data, step, optimizer, epochs=1, hooks=table)
+    return lambda model, optimizer: train(model, data, step, optimizer, epochs=1, hooks=table, accumulate=accumulate)
 
 
 def table_of(begin: Sequence[Noop], end: Sequence[Noop]) -> DispatchTable:

@@ -13,6 +13,7 @@ from .programs import (
     OPTIMIZERS,
     Program,
     Step,
+    accumulating_by_hand,
     bare,
     batches,
     by_hand,
@@ -29,6 +30,8 @@ STEPS: Final = 600
 ROUNDS: Final = 15
 GOALS: Final[Mapping[int, float | None]] = {0: 0.75, 1: None, 10: 0.80, 100: 0.90}
 """Counts of hooks on each of the two batch events, and what each count is meant to reach."""
+WINDOW: Final = 4
+"""Batches of an update where several make up one; a power of two, so that both ways of dividing are exact."""
 FORMS: Final[Mapping[str, Step]] = {"bare loss": bare, "supervised": whole}
 """What a step may return: its loss, or a `StepOutput`."""
 
@@ -75,6 +78,18 @@ def rows_of_growth(optimizer: str, times: Times) -> Iterator[Row]:
         for kind in ("by hand", *FORMS):
             what = f"{optimizer}, hooks: {count}, {kind}"
             yield Row(what=what, goal=None, ratio=ratio(times, f"{kind}, {count}", f"{kind}, 0"))
+
+
+def rows_of_accumulation(steps: int = STEPS, rounds: int = ROUNDS) -> Iterator[Row]:
+    """Windows of four batches without hooks: the loop by hand divides each loss, ours normalises the gradients."""
+    data = batches(steps)
+    for optimizer, make in OPTIMIZERS.items():
+        programs = {"by hand": accumulating_by_hand(data, WINDOW)}
+        programs.update({form: by_trainhooks(data, step, table_of((), ()), WINDOW) for form, step in FORMS.items()})
+        times = race(programs, tiny, make, rounds=rounds)
+        for form in FORMS:
+            what = f"{optimizer}, accumulate: {WINDOW}, hooks: 0, step: {form}"
+            yield Row(what=what, goal=GOALS[0], ratio=ratio(times, form, "by hand"))
 
 
 def rows_of_a_realistic_set(steps: int = STEPS, rounds: int = ROUNDS) -> Iterator[Row]:

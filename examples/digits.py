@@ -1,15 +1,14 @@
 """A first run: a small convolutional network on handwritten digits, with a hook of every form.
 
-`make demo` runs it. The data are the 1,797 pictures of 8 x 8 pixels that ship inside scikit-learn. What a run leaves is
-in a folder of its own, `runs/digits/<run>/`: `metrics.csv` and `curves.png`.
+`make demo` runs it. The data are the 1,797 pictures of 8 x 8 pixels that ship inside scikit-learn. What it leaves is in
+`runs/digits/cnn/`: `metrics.csv`, `curves.png`, and a folder of checkpoints for each run. Stop it with Ctrl-C and start
+it again: it goes on where it was, and ends as if it had never stopped.
 """
 
 import math
-import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from attrs import frozen
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset, random_split
+from torch.utils.data import TensorDataset, random_split
 
 from trainhooks import (
     EVENTS,
@@ -26,16 +25,19 @@ from trainhooks import (
     DispatchTable,
     EpochEnd,
     Evaluation,
+    Experiment,
     HookDict,
     HookSet,
     Record,
+    TrainBegin,
     compose,
     evaluate,
     stateful,
     supervised,
     train,
 )
-from trainhooks.hooks import History, clip_grad_norm, csv, early_stopping, history, lr_schedule, progress
+from trainhooks.data import SeededLoader, seeded_loader
+from trainhooks.hooks import History, checkpoint, clip_grad_norm, csv, early_stopping, history, lr_schedule, progress
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Pictures of shape (n, 1, 8, 8), from 0 to 1, and their digits, of shape (n,)."""
@@ -44,16 +46,13 @@ EPOCHS = 20
 BATCH_SIZE = 32
 
 
-def load() -> list[Iterable[Batch]]:
+def load() -> list[SeededLoader[Batch]]:
     """Batches of 1,197 pictures to train on, 300 to validate and 300 to test; the split is the same in every run."""
     pixels, digits = cast("tuple[object, object]", load_digits(return_X_y=True))
     pictures = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     data = TensorDataset(pictures, torch.as_tensor(digits))
     parts = random_split(data, [1197, 300, 300], generator=torch.Generator().manual_seed(0))
-    return [
-        cast("Iterable[Batch]", DataLoader(part, BATCH_SIZE, shuffle=part is parts[0], generator=torch.Generator()))
-        for part in parts
-    ]
+    return [seeded_loader(part, batch_size=BATCH_SIZE, seed=0, shuffle=part is parts[0]) for part in parts]
 
 
 def network() -> nn.Module:
@@ -93,6 +92,11 @@ gap: HookDict[Batch, Tensor] = {
     "reads": frozenset({"train/loss", "val/loss"}),
     "provides": frozenset({"gap"}),
 }
+
+
+def say_where(ctx: TrainBegin) -> None:
+    if ctx.resumed:
+        print(f"Going on from the last checkpoint: {ctx.at}.")
 
 
 # A hook that keeps a state takes it and returns it: the state lives in the run, under the set's name.
@@ -147,7 +151,11 @@ def draw(records: History, path: Path) -> None:
 
 
 def main() -> None:
-    folder = Path("runs/digits", time.strftime("%Y-%m-%d-%H%M%S"))
+    experiment = Experiment(project="digits", name="cnn")
+    folder = Path("runs/digits/cnn")
+    picture = folder / "curves.png"  # drawn at the end, so a run that left none is to be gone on with
+    resume: Literal["never", "auto"] = "never" if picture.exists() else "auto"
+    picture.unlink(missing_ok=True)
     torch.set_num_threads(1)  # a network as small as this one gains nothing from more
     torch.manual_seed(0)
     train_data, val_data, test_data = load()
@@ -159,23 +167,27 @@ def main() -> None:
         clip_grad_norm(1.0),
         lr_schedule(warm_up_then_cosine),
         early_stopping("val/loss", mode="min", patience=5, restore_best=True),
+        checkpoint(keep_last=2, keep_best=("val/acc", "max")),
         history(),
         csv(folder / "metrics.csv"),
         progress(),
+        {"on_train_begin": say_where},
     )
     print("The hooks, by event, in the order in which they are called:")
     show(hooks)
 
     result = train(
         model, train_data, step, torch.optim.AdamW(model.parameters(), 3e-3), epochs=EPOCHS, hooks=hooks,
-        evaluations=[Evaluation("val", val_data, metrics={"acc": accuracy})], seed=0,
+        evaluations=[Evaluation("val", val_data, metrics={"acc": accuracy})], seed=0, experiment=experiment,
+        resume=resume,
     )  # fmt: skip
 
-    draw(cast("History", result.hook_states["history"]), folder / "curves.png")
+    draw(cast("History", result.hook_states["history"]), picture)
     mistakes = Mistakes()
     test = evaluate(model, test_data, step, name="test", metrics={"acc": accuracy}, hooks=mistakes)
     often = ", ".join(f"{digit} for {guess}" for (digit, guess), _ in mistakes.count.most_common(3))
     print(f"{type(result.end).__name__} after {result.at.updates} updates; in {folder}/: metrics.csv, curves.png")
+    print(f"Checkpoints of updates {', '.join(str(one.step) for one in result.checkpoints)} in {folder}/*/")
     print(f"Test accuracy: {test['test/acc']:.1%} of 300 pictures; taken wrongly: {often or 'none'}.")
     print("Next: trainhooks/loop/reference.py, the loop that just ran, reads from top to bottom in one sitting.")
 

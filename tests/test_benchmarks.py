@@ -13,7 +13,7 @@ from benchmarks.counting import calls_by_hand, calls_by_trainhooks, calls_of
 from benchmarks.importing import shares_in
 from benchmarks.programs import OPTIMIZERS, Program, batches, by_hand, tiny
 from benchmarks.report import table, table_of_rows, verdict
-from benchmarks.rows import FORMS, GOALS, Row, hooks_times
+from benchmarks.rows import FORMS, GOALS, Row, hooks_times, rows_of_accumulation
 from benchmarks.starting import start_with
 from benchmarks.timing import Ratio, WeightsDifferError, race, ratio
 
@@ -67,6 +67,13 @@ def test_a_ratio_compares_within_rounds_and_the_quickest_of_all() -> None:
 def test_with_any_count_of_hooks_the_weights_equal_those_of_the_hand_written_loop(optimizer: str) -> None:
     times = hooks_times(optimizer, steps=3, rounds=1)
     assert list(times) == [f"{kind}, {count}" for count in GOALS for kind in ("by hand", *FORMS)]
+
+
+def test_with_windows_of_several_batches_the_weights_equal_those_of_the_hand_written_loop() -> None:
+    rows = list(rows_of_accumulation(steps=8, rounds=1))
+    assert [one.what for one in rows] == [
+        f"{optimizer}, accumulate: 4, hooks: 0, step: {form}" for optimizer in OPTIMIZERS for form in FORMS
+    ]
 
 
 @pytest.mark.parametrize("each_batch", [False, True])

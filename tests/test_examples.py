@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,17 +26,41 @@ def said_by(example: str, folder: Path) -> str:
 @pytest.mark.slow
 def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_path: Path) -> None:
     said = said_by("digits.py", tmp_path)
-    assert re.search(r"on_epoch_end +gap, smoothed_loss, early_stopping, progress\n", said)
+    assert re.search(r"on_epoch_end +gap, smoothed_loss, early_stopping, checkpoint, progress\n", said)
     assert len(re.findall(r"^epoch \d+/20  train/loss .* val/acc ", said, re.MULTILINE)) > 5
     accuracy = re.search(r"Test accuracy: ([\d.]+)%", said)
     assert accuracy is not None
     assert float(accuracy[1]) >= 97
     assert "trainhooks/loop/reference.py" in said.splitlines()[-1]
-    (folder,) = (tmp_path / "runs" / "digits").iterdir()
-    assert sorted(file.name for file in folder.iterdir()) == ["curves.png", "metrics.csv"]
+    folder = tmp_path / "runs" / "digits" / "cnn"
+    (run,) = folder.glob("*/run.json")
+    assert {file.name for file in folder.iterdir()} == {"curves.png", "metrics.csv", run.parent.name}
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     columns = (folder / "metrics.csv").read_text().splitlines()[0]
     assert columns == "epoch,updates,batches,train/loss,val/loss,val/acc,gap,smooth"
+
+
+@pytest.mark.slow
+def test_the_demo_goes_on_where_it_was_interrupted_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    (whole := tmp_path / "whole").mkdir()
+    (parts := tmp_path / "parts").mkdir()
+    expected = said_by("digits.py", whole)
+    with subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "examples" / "digits.py")], cwd=parts,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 3/20"):
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+    said = said_by("digits.py", parts)
+    assert re.search(r"^Going on from the last checkpoint: update \d+, batch \d+ of epoch [23]\.$", said, re.MULTILINE)
+    assert said.splitlines()[-3:] == expected.splitlines()[-3:]
+    files = [folder / "runs" / "digits" / "cnn" / "metrics.csv" for folder in (whole, parts)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert "Going on" not in said_by("digits.py", parts)
 
 
 @pytest.mark.slow

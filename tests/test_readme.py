@@ -133,7 +133,7 @@ def strings_below(name: str) -> Iterator[str]:
                     pass
 
 
-@pytest.mark.parametrize("name", ["trainhooks", "trainhooks.hooks"])
+@pytest.mark.parametrize("name", ["trainhooks", "trainhooks.data", "trainhooks.hooks"])
 def test_the_reference_lists_every_public_name_with_the_first_line_of_its_docstring(name: str) -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     section = text.partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]

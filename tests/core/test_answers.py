@@ -41,7 +41,7 @@ def test_answers_that_act_at_once_decide_nothing() -> None:
 
 def test_answers_of_different_kinds_do_not_depend_on_one_anothers_place() -> None:
     asked = [Asked("a", Stop("s")), Asked("b", EndEpoch("e")), Asked("c", Evaluate("val")), Asked("d", Save("t"))]
-    expected = Decision(stop=Stopped("s", ("a",)), end_epoch=True, evaluate=("val",), save=("t",))
+    expected = Decision(stop=Stopped("s", ("a",)), end_epoch=True, evaluate=("val",), save=("t",), savers=("d",))
     assert {decide(order) for order in permutations(asked)} == {expected}
 
 
@@ -69,6 +69,7 @@ def test_a_decision_holds_what_was_asked_for_and_nothing_else(asked: list[Asked]
     saves = [one.answer.tag for one in asked if isinstance(one.answer, Save)]
     assert (decision.save is None) == (not saves)
     assert sorted(decision.save or ()) == sorted(set(saves) - {""})
+    assert sorted(decision.savers) == sorted({one.by for one in asked if isinstance(one.answer, Save)})
 
 
 @pytest.mark.parametrize("kind", [Stop, EndEpoch, Evaluate, Save, SkipBatch, SkipUpdate])

@@ -1,6 +1,8 @@
 """What a run records is kept whole: in memory, and in a table."""
 
 import csv as csv_format
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -177,6 +179,42 @@ def test_values_are_written_so_that_they_are_read_back_equal(tmp_path: Path) -> 
 
     run({"on_epoch_end": odd}, csv(path), epochs=4)
     assert [float(row["odd"]) for row in table(path) if row["odd"]] == numbers
+
+
+def test_a_name_may_hold_commas_and_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    name = 'loss, "in nats"'
+
+    def nats(ctx: EpochEnd) -> Record:
+        return Record({name: 0.25 * ctx.at.epochs})
+
+    run({"on_epoch_end": nats}, csv(path), {"on_epoch_end": late}, epochs=3)
+    assert [row[name] for row in table(path) if row[name]] == ["0.25", "0.5", "0.75"]
+
+
+def test_a_row_that_becomes_shorter_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    hook = csv(path)
+    at = Progress(updates=1, batches=1)
+    begin = place("on_train_begin")
+    assert hook.init is not None
+    scope = Scope(name="csv", clock=lambda: 0.0, state=hook.init(begin))
+    write = bind(hook.hooks("on_record")[0], scope)
+    for value in (0.125, 0.5):
+        write(place("on_record", at=at, since=at, by="x", values={"x": value}))
+    assert path.read_text() == "epoch,updates,batches,x\n0,1,1,0.5\n"
+
+
+def test_a_table_on_a_full_disk_is_an_error_at_its_next_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+
+    def write_a_part(descriptor: int, line: bytes) -> int:
+        return write(descriptor, line[:3])
+
+    monkeypatch.setattr(os, "write", write_a_part)
+    with pytest.raises(OSError, match="Only a part of a row could be written") as caught:
+        run(csv(tmp_path / "metrics.csv"))
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_rows_past_the_state_that_a_run_goes_on_from_are_cut_off(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_the_loop_that_is_shown_names_what_is_heard(event: str) -> None:
     assert above == f"{event}\n  1. one  as given\n\n"
     assert loop.startswith("def train_loop(")
     called = [other for other in EVENTS if f"heard.{other}(" in loop]
-    assert called == ([] if event == "on_checkpoint_saved" else [event])
+    assert called == [event]
 
 
 def test_what_compose_refuses_explain_refuses() -> None:

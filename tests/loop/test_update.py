@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.loop.programs import Batch, batches, equal, linear, mean_loss, sgd, squares, weights
 from trainhooks import (
     BatchEnd,
+    GradientsReady,
     Objective,
     OptimizerStepped,
     RunDefinitionError,
@@ -173,6 +174,22 @@ def test_two_objectives_share_one_count_of_updates() -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert equal(weights(model), weights(by_hand))
+
+
+def test_the_names_are_those_of_the_parameters_that_have_a_gradient_in_this_update() -> None:
+    model, turns, seen = two_heads(), iter("abba"), list[tuple[str, ...]]()
+
+    def of_one_head(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+        return squares(model.get_submodule(next(turns)), batch)
+
+    def note(ctx: GradientsReady) -> None:
+        named = dict(model.named_parameters())
+        assert all(named[name] is one for name, one in zip(ctx.names, ctx.parameters, strict=True))
+        seen.append(ctx.names)
+        model["a"].bias.requires_grad_(ctx.at.updates < 1)  # frozen before the fourth update
+
+    train(model, batches(4), of_one_head, sgd(model), epochs=1, hooks={"on_after_gradient_update": note})
+    assert seen == [("a.weight", "a.bias"), ("b.weight", "b.bias"), ("b.weight", "b.bias"), ("a.weight",)]
 
 
 def test_the_epochs_loss_is_the_mean_over_items_and_so_are_the_steps_values() -> None:

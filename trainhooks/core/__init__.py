@@ -23,7 +23,7 @@ from .batches import (
     LossReady,
     OptimizerStepped,
 )
-from .binding import Entry, Hook, Scope, bind
+from .binding import Entry, Hook, Itself, KeepsState, Scope, bind, keeps_its_own_state
 from .contexts import (
     CheckpointSaved,
     EpochBegin,
@@ -39,7 +39,9 @@ from .contexts import (
 from .definitions import definition_of, name_of
 from .endings import Completed, End, Failed, Interrupted, Stopped
 from .events import EVENTS, EventSpec, since_then
-from .hookset import WRITABLE, Hooks, HookSet, flatten, spec_of
+from .hookset import WRITABLE, Hooks, HookSet, flatten, joined, spec_of
+from .keeping import Keep
+from .measuring import HookTime, HookTimes
 from .objects import HookObject
 from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
@@ -48,9 +50,9 @@ from .run import Run
 from .slots import Answers, Gradients, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
 from .steps import Step, StepOutput
-from .triggers import Trigger, at_points, every, every_seconds, since, until
+from .triggers import Trigger, alternatives, at_points, every, every_seconds, since, until
 from .values import Metrics, Values
-from .wrappers import fenced, for_device, for_rank, guards_of, named, ordered, quarantine, when
+from .wrappers import fenced, for_device, for_rank, guards_of, named, ordered, quarantine, timed, when
 
 __all__ = [
     "AfterBackward",
@@ -82,9 +84,14 @@ __all__ = [
     "HookDict",
     "HookObject",
     "HookSet",
+    "HookTime",
+    "HookTimes",
     "Hooks",
     "Horizon",
     "Interrupted",
+    "Itself",
+    "Keep",
+    "KeepsState",
     "LossReady",
     "Manager",
     "Metrics",
@@ -113,6 +120,7 @@ __all__ = [
     "Unit",
     "Values",
     "WRITABLE",
+    "alternatives",
     "arrange",
     "at_points",
     "bind",
@@ -125,6 +133,8 @@ __all__ = [
     "for_device",
     "for_rank",
     "guards_of",
+    "joined",
+    "keeps_its_own_state",
     "name_of",
     "named",
     "needs_begin",
@@ -134,6 +144,7 @@ __all__ = [
     "since_then",
     "spec_of",
     "stateful",
+    "timed",
     "until",
     "when",
 ]

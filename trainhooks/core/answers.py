@@ -103,17 +103,20 @@ class Decision:
     """Names of the evaluations asked for, each once, in the order first asked."""
     save: tuple[str, ...] | None = None
     """The tags of one checkpoint, each once; None if nobody asked to save."""
+    savers: tuple[str, ...] = ()
+    """Names of the hook sets that asked to save, each once."""
 
 
 def decide(asked: Sequence[Asked]) -> Decision:
     """Merge answers, given in the order in which they were asked, into one decision."""
     stops = [(one.by, one.answer) for one in asked if isinstance(one.answer, Stop)]
-    saves = [one.answer.tag for one in asked if isinstance(one.answer, Save)]
+    saves = [(one.by, one.answer.tag) for one in asked if isinstance(one.answer, Save)]
     return Decision(
         stop=Stopped(stops[0][1].reason, _once([by for by, _ in stops])) if stops else None,
         end_epoch=any(isinstance(one.answer, EndEpoch) for one in asked),
         evaluate=_once([one.answer.name for one in asked if isinstance(one.answer, Evaluate)]),
-        save=tuple(tag for tag in _once(saves) if tag) if saves else None,
+        save=tuple(tag for tag in _once([tag for _, tag in saves]) if tag) if saves else None,
+        savers=_once([by for by, _ in saves]),
     )
 
 

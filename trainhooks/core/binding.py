@@ -1,9 +1,9 @@
 """What lives as long as a run: hook sets stay values, and are bound to a run when it starts."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, TypeGuard, final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 Hook: TypeAlias = Callable[..., Any]
 """Any hook, its types erased: what it takes and returns was checked where it was given."""
@@ -24,6 +24,12 @@ class Scope:
     """How often a quarantined hook raised."""
     missed: int = 0
     """How many calls a quarantined set did not get."""
+    timed: bool = False
+    """Whether its hooks are timed."""
+    calls: int = 0
+    """How often a timed hook was called."""
+    seconds: float = 0.0
+    """How long timed hooks took."""
 
 
 class Bindable(Protocol):
@@ -50,3 +56,32 @@ Entry: TypeAlias = Hook | PerRun
 def bind(entry: Entry, scope: Scope) -> Hook:
     """The plain hook behind `entry`, for one run."""
     return entry.part.bind(scope) if isinstance(entry, PerRun) else entry
+
+
+@final
+@frozen
+class Itself:
+    """The init of a hook object that keeps its own state: the object is the state."""
+
+    holder: object = field(eq=id)
+    """The object."""
+
+    def __call__(self, begin: object) -> object:
+        return self.holder
+
+
+class KeepsState(Protocol):
+    """An object that gives its state as plain data and takes it back: a scheduler, a loader, a hook object."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> object:
+        """Go on from a state that `state_dict` gave."""
+        ...
+
+
+def keeps_its_own_state(value: object) -> TypeGuard[KeepsState]:
+    """Whether `value` can give its state as plain data and take it back."""
+    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))

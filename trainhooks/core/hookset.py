@@ -10,9 +10,10 @@ from typing_extensions import TypeVar, Unpack
 
 from trainhooks.errors import HookDefinitionError
 
-from .binding import Entry, PerRun
+from .binding import Entry, Itself, PerRun, keeps_its_own_state
 from .definitions import check_hook, hooks_of_object, name_of
 from .events import EVENTS, EventSpec, nearest
+from .keeping import Keep
 from .objects import HookObject
 from .slots import HookDict, Keys, Slots
 
@@ -65,6 +66,8 @@ class HookSet(Generic[B_in, O_in]):
     """Whether it runs collectives itself and must be called on every rank."""
     quarantined: bool
     """Whether it is switched off, and the run goes on, when it raises."""
+    keeps: Keep | None
+    """Which checkpoints it wants kept; None if it has no say in that."""
     slots: tuple[tuple[str, tuple[Entry, ...]], ...] = field(hash=False)
     """Its hooks by event, in the order of `EVENTS`."""
     init: Callable[..., object] | None = field(hash=False)
@@ -101,6 +104,7 @@ class HookSet(Generic[B_in, O_in]):
             may_skip=may_skip,
             collective=collective,
             quarantined=False,
+            keeps=None,
             slots=tuple((event, hooks[event]) for event in EVENTS if hooks.get(event)),
             init=None,
         )
@@ -125,6 +129,16 @@ def changed(hook_set: HookSet[B, O], **changes: object) -> HookSet[B, O]:
     return copy
 
 
+def joined(*hook_sets: HookSet[B, O], **changes: object) -> HookSet[B, O]:
+    """One set with the hooks of several, in order; everything else is the first one's, with some fields replaced."""
+    slots = tuple(
+        (event, tuple(hook for one in hook_sets for hook in one.hooks(event)))
+        for event in EVENTS
+        if any(one.hooks(event) for one in hook_sets)
+    )
+    return changed(hook_sets[0], slots=slots, **changes)
+
+
 def flatten(hooks: object) -> Iterator[HookSet]:
     """The hook sets in `hooks`, in the order given, whatever of `Hooks` it is.
 
@@ -146,8 +160,8 @@ def flatten(hooks: object) -> Iterator[HookSet]:
         name = name_of(cast("object", hooks))
         raise HookDefinitionError(f"hooks= got the function {name}; say when: {{'on_batch_end': {name}}}.")
     else:
-        methods = cast("Slots", hooks_of_object(hooks))
-        yield HookSet(name=type(hooks).__qualname__, **methods)
+        holder = HookSet(name=type(hooks).__qualname__, **cast("Slots", hooks_of_object(hooks)))
+        yield changed(holder, init=Itself(hooks)) if keeps_its_own_state(hooks) else holder
 
 
 def spec_of(event: str, keys: Iterable[str] = ()) -> EventSpec:
@@ -205,5 +219,5 @@ def _ranks(ranks: object) -> frozenset[int] | None:
 
 _FIELDS = (
     "name", "order", "before", "after", "reads", "provides", "writes", "ranks", "devices", "may_skip", "collective",
-    "quarantined", "slots", "init",
+    "quarantined", "keeps", "slots", "init",
 )  # fmt: skip

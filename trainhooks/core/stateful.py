@@ -9,7 +9,7 @@ from typing_extensions import TypeVar, Unpack
 
 from trainhooks.errors import HookDefinitionError
 
-from .binding import Hook, PerRun, Scope
+from .binding import Hook, Itself, PerRun, Scope
 from .contexts import TrainBegin
 from .definitions import check_hook, definition_of
 from .events import Kind
@@ -96,7 +96,7 @@ class _Plain:
 
 def needs_begin(hook_set: HookSet) -> bool:
     """Whether the state of `hook_set` can only be made once the `TrainBegin` is there."""
-    return hook_set.init is not None and not isinstance(hook_set.init, _Plain)
+    return hook_set.init is not None and not isinstance(hook_set.init, _Plain | Itself)
 
 
 def _takes_begin(init: object) -> bool:

@@ -75,6 +75,15 @@ def every_seconds(s: float) -> Trigger:
     return Trigger(EverySeconds(float(s)))
 
 
+def alternatives(trigger: Trigger) -> tuple[Trigger, ...]:
+    """The triggers of which one must fire for `trigger` to fire: those joined by `|`."""
+    match trigger.rule:
+        case Either(left, right):
+            return (*alternatives(Trigger(left)), *alternatives(Trigger(right)))
+        case _:
+            return (trigger,)
+
+
 def _count(word: str, n: object, least: int) -> int:
     if not isinstance(n, int) or isinstance(n, bool) or n < least:
         raise HookDefinitionError(f"{word} takes whole numbers from {least} on, got {n!r}.")

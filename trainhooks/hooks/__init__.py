@@ -1,6 +1,7 @@
 """The hooks that ship: each a factory of a `HookSet`, standing exactly where a hook of yours does."""
 
 from .augment import cutmix, mixup
+from .ending import save_at_end
 from .factors import constant, cosine, cosine_restarts, linear, polynomial, warmup, warmup_stable_decay
 from .freezing import freeze
 from .gradient_stats import grad_histogram, grad_stats
@@ -13,9 +14,12 @@ from .progress_bar import progress
 from .rates import lr_monitor, value_schedule
 from .records import Entry, History, Sheet, csv, history
 from .safeguards import stop_on_constant_predictions, stop_on_nonfinite, time_limit
+from .saving import checkpoint
 from .schedules import lr_schedule, torch_scheduler
+from .sources import save_source
 from .stopping import Best, Mode, early_stopping, threshold_stopping
 from .tracing import profiler
+from .uploads import upload
 from .watching import memory, timing
 from .weights import ema, swa
 
@@ -25,6 +29,7 @@ __all__ = [
     "History",
     "Mode",
     "Sheet",
+    "checkpoint",
     "clip_grad_norm",
     "clip_grad_value",
     "collect_predictions",
@@ -51,6 +56,8 @@ __all__ = [
     "progress",
     "reduce_on_plateau",
     "rename_metrics",
+    "save_at_end",
+    "save_source",
     "skip_nonfinite_update",
     "stop_on_constant_predictions",
     "stop_on_nonfinite",
@@ -60,6 +67,7 @@ __all__ = [
     "time_limit",
     "timing",
     "torch_scheduler",
+    "upload",
     "value_schedule",
     "warmup",
     "warmup_stable_decay",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from attrs import define, field
 from torch import Tensor
@@ -21,10 +21,7 @@ from trainhooks.core import (
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
+from trainhooks.sinks import Console, Terminal, terminals
 
 _SECONDS_BETWEEN_PLAIN_LINES = 30.0
 
@@ -34,9 +31,8 @@ _SECONDS_BETWEEN_PLAIN_LINES = 30.0
 class Screen:
     """Where one run shows itself; nothing of it is worth saving."""
 
-    console: "Console"
-    bar: "Bar | None"
-    """The bar of the epoch at hand; None where only lines can be shown."""
+    terminal: Terminal
+    """Its bar is that of the epoch at hand."""
     clock: Callable[[], float]
     pause: float
     """Seconds from one drawing to the next, at least."""
@@ -56,11 +52,8 @@ class Screen:
         self.place, self.batches = place, batches
         self.began = self.clock()
         self.due = self.began + self.pause
-        if self.bar is not None:
-            for task in self.bar.task_ids:
-                self.bar.remove_task(task)
-            self.bar.add_task(place, total=batches, facts="")
-            self.bar.start()
+        if self.terminal.bar is not None:
+            self.terminal.bar.begin(place, batches)
 
     def draw(self, batches: int, loss: Tensor) -> None:
         """Show how far the epoch at hand is; reads the loss from its device."""
@@ -73,22 +66,21 @@ class Screen:
                 *_values({"loss": float(loss), **self.newest}),
             ]
         )
-        if self.bar is None:
+        if self.terminal.bar is None:
             total = "" if self.batches is None else f"/{self.batches}"
-            self.console.print(f"{self.place}  batch {batches}{total}  {facts}", highlight=False, soft_wrap=True)
+            self.terminal.line(f"{self.place}  batch {batches}{total}  {facts}")
         else:
-            self.bar.update(self.bar.task_ids[0], completed=batches, facts=facts)
-            self.bar.refresh()
+            self.terminal.bar.draw(batches, facts)
 
     def line(self, what: str, values: Mapping[str, float], seconds: float | None = None) -> None:
         """Leave a line."""
         took = [] if seconds is None else [f"{seconds:.1f} s"]
-        self.console.print("  ".join([what, *_values(values), *took]), highlight=False, markup=False, soft_wrap=True)
+        self.terminal.line("  ".join([what, *_values(values), *took]))
 
     def close(self) -> None:
         """Take the bar away."""
-        if self.bar is not None:
-            self.bar.stop()
+        if self.terminal.bar is not None:
+            self.terminal.bar.close()
 
     def state_dict(self) -> dict[str, object]:
         """Nothing."""
@@ -96,32 +88,6 @@ class Screen:
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Nothing."""
-
-
-def _screens(redraws_per_second: float, console: "Console | None", clock: Callable[[], float]) -> Callable[[], Screen]:
-    """What makes the screen of a run."""
-    try:
-        from rich import console as consoles
-        from rich import progress as bars
-        from rich.table import Column
-    except ImportError as error:
-        raise ImportError("progress() draws with rich; to have it: pip install 'trainhooks[progress]'") from error
-
-    def screen() -> Screen:
-        shown_on = console or consoles.Console()
-        if not (shown_on.is_interactive or shown_on.is_jupyter):
-            return Screen(shown_on, None, clock, _SECONDS_BETWEEN_PLAIN_LINES)
-        columns = (
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(24),
-            bars.MofNCompleteColumn(),
-            bars.TimeRemainingColumn(compact=True),
-            bars.TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
-        )
-        bar = bars.Progress(*columns, console=shown_on, auto_refresh=False, expand=True, transient=True, get_time=clock)
-        return Screen(shown_on, bar, clock, 1.0 / redraws_per_second)
-
-    return screen
 
 
 def progress(
@@ -149,10 +115,12 @@ def progress(
     """
     if not redraws_per_second > 0:
         raise HookDefinitionError(f"redraws_per_second is a number above 0, got {redraws_per_second!r}.")
-    screen = _screens(redraws_per_second, console, clock)
+    terminal = terminals(console, clock, "progress()")
 
     def init(begin: TrainBegin) -> Screen:
-        return screen()
+        shown = terminal()
+        pause = _SECONDS_BETWEEN_PLAIN_LINES if shown.bar is None else 1.0 / redraws_per_second
+        return Screen(shown, clock, pause)
 
     return stateful(
         "progress", init, reads=frozenset({"*"}), ranks=frozenset({0}), on_epoch_begin=_begin, on_batch_end=_count,

@@ -100,7 +100,7 @@ def early_stopping(
         if value is None or ctx.at.updates < start:
             return evolve(best, judged=judged), None
         good = threshold is not None and not _is_worse(value, threshold, mode)
-        if _is_better(value, best.value, mode, 0.0 if good else min_delta):
+        if is_better(value, best.value, mode, 0.0 if good else min_delta):
             weights = _copy(ctx.run.model) if restore_best else None
             best = Best(value=value, updates=ctx.at.updates, judged=judged, weights=weights)
         else:
@@ -164,7 +164,8 @@ def new_value(ctx: EpochEnd | EvaluationEnd, monitor: str, judged: int) -> tuple
     return (None if recorded == judged else ctx.metrics[monitor]), recorded
 
 
-def _is_better(value: float, best: float | None, mode: Mode, min_delta: float) -> bool:
+def is_better(value: float, best: float | None, mode: Mode, min_delta: float = 0.0) -> bool:
+    """Whether a value is better than the best so far by more than `min_delta`; NaN never is."""
     if math.isnan(value):
         return False
     if best is None:

@@ -35,7 +35,7 @@ def timing(*, updates: int | None = None, clock: Callable[[], float] = time.perf
     The phases make up all the time since the last record. `data`: from a batch's end to the next one on the device.
     `forward_backward`: each step of yours and its backward. `update`: from there to the batch's end, clipping and the
     optimizer's step included. `evaluation`: evaluations with all their hooks. `other`: what is left. Other hooks count
-    to the phase in which they are called.
+    to the phase in which they are called; `trainhooks.timed` measures each hook set by itself.
 
     The clock is the host's, and nothing waits for a device. On CUDA work is only queued where it stands in the
     program, so its time shows where the host next waits for it, often in `data` or `other`; `profiler` sees the device.

@@ -2,8 +2,9 @@
 
 from .around import Bound
 from .bindings import Bindings, bind_table
+from .capture import bare_state, begin_at, captured, load_bare_state, restore, restore_streams
 from .explain import explain
-from .feeding import length_of
+from .feeding import keeps_position, length_of, within_epoch
 from .forwarding import AUTOCAST, forward_in
 from .heard import Heard, hear
 from .interrupts import Interrupts
@@ -13,6 +14,7 @@ from .quick import version_of
 from .records import Records
 from .reference import train_loop
 from .requests import DueEvaluation, Requests
+from .saver import Order, Position, Saved, Saver, State
 from .scaling import scaling_of
 from .specialiser import FUNCTIONS, Functions, specialise
 from .steps import Objective, Worker
@@ -32,25 +34,38 @@ __all__ = [
     "Interrupts",
     "Live",
     "Objective",
+    "Order",
+    "Position",
     "Records",
     "Requests",
+    "Saved",
+    "Saver",
+    "State",
     "Streams",
     "Transfer",
     "Worker",
+    "bare_state",
+    "begin_at",
     "bind_table",
+    "captured",
     "check_values",
     "compose",
     "explain",
     "fields_of",
     "forward_in",
     "hear",
+    "keeps_position",
     "length_of",
+    "load_bare_state",
     "move",
     "names_of_evaluation",
     "names_of_training",
+    "restore",
+    "restore_streams",
     "same_modes",
     "scaling_of",
     "specialise",
     "train_loop",
     "version_of",
+    "within_epoch",
 ]

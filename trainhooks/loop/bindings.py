@@ -11,7 +11,10 @@ from trainhooks.core import (
     EVENTS,
     Hook,
     HookSet,
+    HookTime,
+    HookTimes,
     Horizon,
+    Keep,
     Rank,
     Scope,
     TrainBegin,
@@ -89,6 +92,24 @@ class Bindings:
     def states(self) -> dict[str, Any]:
         """The state of each stateful set, by its name."""
         return {one.owner.name: one.scope.state for one in self.members if one.has_state}
+
+    def times(self) -> HookTimes:
+        """How long the timed sets took, by their names; sets of one name together."""
+        times: dict[str, HookTime] = {}
+        for scope in (one.scope for one in self.members if one.scope.timed):
+            so_far = times.get(scope.name, HookTime())
+            times[scope.name] = HookTime(calls=so_far.calls + scope.calls, total=so_far.total + scope.seconds)
+        return HookTimes(times)
+
+    def restore_states(self, saved: Mapping[str, Any], restored: Callable[[Any, Any], Any]) -> None:
+        """Let the sets go on from saved states; `restored(fresh, saved)` makes a state of what was saved of it."""
+        for member in self.members:
+            if member.has_state and member.owner.name in saved:
+                member.scope.state = restored(member.scope.state, saved[member.owner.name])
+
+    def keepers(self) -> dict[str, Keep]:
+        """What the sets that have a say in it want of checkpoints, by their names."""
+        return {one.owner.name: one.owner.keeps for one in self.members if one.owner.keeps is not None}
 
     def monitored(self) -> Iterator[tuple[str, str]]:
         """Each set and each value that it reads, by their names."""

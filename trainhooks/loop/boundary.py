@@ -7,6 +7,7 @@ from .evaluation import evaluate
 from .heard import Heard
 from .live import Live
 from .records import LOOP
+from .saving import save
 
 
 def at_boundary(live: Live, heard: Heard) -> None:
@@ -18,6 +19,8 @@ def at_boundary(live: Live, heard: Heard) -> None:
         if live.records.ripe():
             deliver(live, heard)
     live.settle()
+    if live.saver is not None:
+        save(live, heard, live.saver)
 
 
 def at_epoch_end(live: Live, heard: Heard) -> None:
@@ -35,4 +38,5 @@ def at_epoch_end(live: Live, heard: Heard) -> None:
     if heard.on_record is not None:
         deliver(live, heard)
     live.settle()
-
+    if live.saver is not None:
+        save(live, heard, live.saver)

@@ -1,8 +1,9 @@
 """The counters of a run, which its loop moves and hooks see as `Progress`."""
 
+from collections.abc import Mapping
 from typing import final
 
-from attrs import define
+from attrs import define, field
 
 from trainhooks.core import Progress
 
@@ -28,7 +29,43 @@ class Counts:
             batch=self.batch,
         )
 
+    def set(self, counts: Mapping[str, int]) -> None:
+        """Take over counts by name."""
+        for name, count in counts.items():
+            setattr(self, name, count)
+
     def take(self, other: "Counts") -> None:
         """Become equal to `other`."""
         self.updates, self.batches, self.epochs = other.updates, other.batches, other.epochs
         self.epoch, self.batch = other.epoch, other.batch
+
+
+@final
+@define(eq=False)
+class Boundaries:
+    """The counters at the newest boundaries."""
+
+    newest: Counts = field(factory=Counts)
+    """At the last one."""
+    before: Counts = field(factory=Counts)
+    """At the one before that, or when the epoch began."""
+
+    def has_moved(self, now: Counts) -> bool:
+        """Whether anything was finished since the last one."""
+        then = self.newest
+        return now.updates != then.updates or now.batches != then.batches or now.epochs != then.epochs
+
+    def begin_epoch(self) -> None:
+        """Let the stretch of the epoch's first window begin where the epoch does."""
+        self.before.take(self.newest)
+
+    def end_epoch(self, now: Counts) -> None:
+        """Let the stretch of the epoch's end cover its last window, if nobody knew that it was the last."""
+        if self.newest.batches == now.batches:
+            self.newest.take(self.before)
+
+    def move_to(self, now: Counts) -> None:
+        """Open the next stretch here."""
+        if self.has_moved(now):
+            self.newest, self.before = self.before, self.newest
+        self.newest.take(now)

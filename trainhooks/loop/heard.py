@@ -225,9 +225,8 @@ def began(ctx: Any, spec: EventSpec) -> Progress:
     at: Progress = ctx.at
     if isinstance(ctx, EpochBegin) or not spec.advances:
         return at
-    return evolve(
-        at,
-        updates=spec.span(ctx, "updates")[0],
-        batches=spec.span(ctx, "batches")[0],
-        epochs=spec.span(ctx, "epochs")[0],
-    )
+    span = spec.span
+    return Progress(
+        updates=span(ctx, "updates")[0], batches=span(ctx, "batches")[0], epochs=span(ctx, "epochs")[0],
+        epoch=at.epoch, batch=at.batch,
+    )  # fmt: skip

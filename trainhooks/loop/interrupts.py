@@ -1,9 +1,10 @@
-"""Ctrl-C: the first asks for the end of the run at the next boundary, the second ends it at once.
+"""Ctrl-C and SIGTERM: the first asks for the end of the run at the next boundary, a second Ctrl-C ends it at once.
 
 At once means between two operations of the loop: while an optimizer steps, the exception waits for its end, so that
 parameters and optimizer state are never half-updated.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import final
 
-from attrs import define
+from attrs import define, field
 
 
 @final
@@ -25,11 +26,18 @@ class Interrupts:
     """Whether an optimizer is stepping."""
     overdue: bool = False
     """Whether a second signal came while an optimizer was stepping."""
+    process: int = field(factory=os.getpid)
+    """The one that trains."""
 
     def arrived(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
-        if self.signal is None:
+        if os.getpid() != self.process:  # a child that was forked in the run is not what trains
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        elif self.signal is None:
             self.signal = number
+        elif number != signal.SIGINT:
+            return  # whoever sends SIGTERM again wants what is under way already
         elif self.stepping:
             self.overdue = True
         else:
@@ -47,13 +55,22 @@ class Interrupts:
 
     @contextmanager
     def listening(self) -> Generator[None]:
-        """Take SIGINT over for the block, in the main thread and unless it is ignored; hand it back after."""
-        earlier = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread() or earlier in (signal.SIG_IGN, None):
+        """Take SIGINT and SIGTERM over for the block, in the main thread and unless ignored; hand them back after.
+
+        A handler for SIGTERM that was there before is called at the end, if that came.
+        """
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
-        signal.signal(signal.SIGINT, self.arrived)
+        earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        taken = {number: one for number, one in earlier.items() if one is not None and one != signal.SIG_IGN}
+        for number in taken:
+            signal.signal(number, self.arrived)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, earlier)
+            for number, handler in taken.items():
+                signal.signal(number, handler)
+        chained = taken.get(signal.SIGTERM)
+        if self.signal == signal.SIGTERM and callable(chained):
+            chained(signal.SIGTERM, None)

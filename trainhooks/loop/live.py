@@ -6,15 +6,16 @@ from typing import Any, final
 from attrs import define, field
 from torch import Tensor
 
-from trainhooks.core import Asked, Completed, End, EndEpoch, Interrupted, Progress, Run
-from trainhooks.errors import MissingValueError
+from trainhooks.core import Asked, End, EndEpoch, Interrupted, Progress, Run
 
-from .counts import Counts
-from .feeding import batches_of, length_of, refuse_empty_data
+from .counts import Boundaries, Counts
+from .feeding import batches_of, continued, length_of, refuse_empty_data, remaining
 from .forwarding import Forward, forward
 from .interrupts import Interrupts
+from .provided import check_awaited
 from .records import LOOP, Records
-from .requests import DueEvaluation, Requests
+from .requests import NOTHING, DueEvaluation, Requests
+from .saver import Order, Saver
 from .scaling import Scaling
 from .steps import Worker
 from .transfer import Transfer, move
@@ -40,19 +41,27 @@ class Live:
     records: Records = field(factory=Records)
     interrupts: Interrupts = field(factory=Interrupts)
     workers: Sequence[Worker] = ()
+    saver: Saver | None = None
+    """What carries out `Save`; None if there is nowhere to save to."""
     resumed: bool = False
 
     counts: Counts = field(factory=Counts)
     """The counters, now."""
-    boundary: Counts = field(factory=Counts)
-    """The counters at the last boundary."""
-    boundary_before: Counts = field(factory=Counts)
-    """The counters at the boundary before that one, or when the epoch began."""
+    boundaries: Boundaries = field(factory=Boundaries)
+    """The counters at the last two."""
     epoch_began: Progress = field(factory=Progress)
     updates_before: int = 0
     """Updates when this batch began."""
     length: int | None = None
     """Batches of this epoch, if its data knows."""
+    fed: int = 0
+    """Batches of this epoch that came, those of earlier processes included."""
+    in_epoch: bool = False
+    """Whether an epoch has begun and is not complete."""
+    opens_epoch: bool = False
+    """Whether the epoch at hand begins here, rather than in a process before."""
+    starts_anew: bool = False
+    """Whether data that keeps its position was left within an epoch that is over."""
 
     open: int = 0
     """Finished batches in the open window."""
@@ -68,8 +77,10 @@ class Live:
     """Whether somebody asked to end the epoch."""
     leaving: bool = False
     """Whether the run ends here."""
+    order: Order | None = None
+    """The checkpoint that this boundary makes."""
     end: End | None = None
-    """How the run ended, once it has."""
+    """How the run ended, if not by doing all that it was asked for."""
     history: list[dict[str, float]] = field(factory=list[dict[str, float]])
     _at: Progress | None = None
 
@@ -79,6 +90,11 @@ class Live:
         if self._at is None:
             self._at = self.counts.progress()
         return self._at
+
+    def move_to(self, progress: Mapping[str, int]) -> None:
+        """Put the counters where an earlier process was."""
+        self.counts.set(progress)
+        self._at = None
 
     @property
     def at_start(self) -> Progress:
@@ -90,7 +106,7 @@ class Live:
     @property
     def since(self) -> Progress:
         """How far the run was at the last boundary."""
-        return self.boundary.progress()
+        return self.boundaries.newest.progress()
 
     def wants_epoch(self) -> bool:
         """Whether another epoch begins."""
@@ -103,13 +119,17 @@ class Live:
         return total is not None and self.counts.updates >= total
 
     def begin_epoch(self) -> None:
-        """Open an epoch."""
-        self.counts.epoch, self.counts.batch = self.counts.epochs, 0
-        self._at = None
-        self.boundary_before.take(self.boundary)
-        self.epoch_began = self.at
+        """Open an epoch, or go on within the one that a process before has opened."""
         self.length = length_of(self.data)
-        self.exhausted = self.ends_epoch = self.last = False
+        self.exhausted = self.last = False
+        self.opens_epoch = not self.in_epoch
+        if self.in_epoch:
+            return
+        self.in_epoch, self.ends_epoch = True, False
+        self.counts.epoch, self.counts.batch, self.fed = self.counts.epochs, 0, 0
+        self._at = None
+        self.boundaries.begin_epoch()
+        self.epoch_began = self.at
         self.records.this_epoch.clear()
         self.requests.evaluated.clear()
         for worker in self.workers:
@@ -120,19 +140,26 @@ class Live:
         if self.leaves_epoch():
             return
         counts, accumulate, device, transfer = self.counts, self.run.accumulate, self.run.device, self.transfer
-        index = -1
-        source = batches_of(self.data, self.length, looks_ahead=accumulate > 1)
-        for index, (batch, self.last) in enumerate(source):
-            counts.batch = index
+        if self.starts_anew:
+            continued(self.data, device)
+            self.starts_anew = False
+        source = remaining(self.data, counts.epoch, self.fed, self.run.rank, device)
+        batches = batches_of(source, self.length, self.fed, looks_ahead=accumulate > 1)
+        for batch, self.last in batches:
+            counts.batch = self.fed
+            self.fed += 1
             self.closes = self.last or self.open + 1 >= accumulate
             self.updated = False
             self.updates_before = counts.updates
             self._at = None
             yield transfer(batch, device)
-            if self.leaving or self.ends_epoch or (self.last and self.is_full()):
+            if self.leaves_epoch():
+                return
+            if self.last and self.is_full():
+                next(batches, None)  # the data's own randomness is used up at its end: a longer run would go on there
                 return
         self.exhausted = True
-        if index < 0:
+        if not self.fed:
             refuse_empty_data(counts.epoch)
 
     def leaves_epoch(self) -> bool:
@@ -179,26 +206,15 @@ class Live:
         """Count the epoch and record its means, unless it was cut short."""
         if not (self.exhausted or self.ends_epoch or self.last):
             return False
-        if self.boundary.batches == self.counts.batches:  # nobody knew that the last window was the last
-            self.boundary.take(self.boundary_before)
+        self.boundaries.end_epoch(self.counts)
         self.counts.epochs += 1
+        self.in_epoch = False
         self._at = None
         alone = len(self.workers) == 1
         means = {name: mean for worker in self.workers for name, mean in worker.means(alone=alone).items()}
         self.records.add(LOOP, means, self.at, self.epoch_began)
-        self._check_awaited()
+        check_awaited(self.awaited, self.records.times)
         return True
-
-    def _check_awaited(self) -> None:
-        known = tuple(sorted(self.records.times))
-        for name, reader in self.awaited.items():
-            if name not in known:
-                raise MissingValueError(
-                    f"{reader!r} reads {name!r}, which the first epoch did not bring: the step returned no such value. "
-                    f"The names that exist: {', '.join(known)}.",
-                    name,
-                    known,
-                )
 
     def ask(self, asked: Sequence[Asked]) -> bool:
         """Remember what was asked for until the boundary; whether a skip is among it, which acts at once."""
@@ -209,31 +225,22 @@ class Live:
 
     def due(self) -> Iterator[DueEvaluation]:
         """The evaluations due at this boundary, by their triggers or because somebody asked."""
-        return self.requests.waiting(self, triggers=self.has_moved())
+        return self.requests.waiting(self, triggers=self.boundaries.has_moved(self.counts))
 
     def asked_for(self) -> Iterator[DueEvaluation]:
         """The evaluations that somebody asked for."""
         return self.requests.waiting(self, triggers=False)
 
-    def has_moved(self) -> bool:
-        """Whether anything was finished since the last boundary."""
-        now, then = self.counts, self.boundary
-        return now.updates != then.updates or now.batches != then.batches or now.epochs != then.epochs
-
     def settle(self) -> None:
         """Let the answers of this boundary take effect, and open the next stretch."""
-        if self.requests.asked or self.requests.here:
-            self.end = self.requests.settle().stop or self.end
+        decision = self.requests.settle() if self.requests.asked or self.requests.here else NOTHING
+        self.end = decision.stop or self.end
         if self.end is None and self.interrupts.signal is not None:
             self.end = Interrupted(self.interrupts.signal)
         self.leaving = self.end is not None or self.is_full()
-        if self.has_moved():
-            self.boundary, self.boundary_before = self.boundary_before, self.boundary
-        self.boundary.take(self.counts)
-
-    def ending(self) -> End:
-        """How a run ended that no exception ended."""
-        return self.end or Completed()
+        if decision.save is not None or (self.end and self.saver and self.saver.wants_end(self.at)):
+            self.order = Order(tags=decision.save or (), by=decision.savers, at=self.at, since=self.since)
+        self.boundaries.move_to(self.counts)
 
     def add_history_row(self) -> None:
         """Keep what this epoch recorded."""

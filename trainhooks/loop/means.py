@@ -1,6 +1,7 @@
 """Means over items, taken without reading a device in a step."""
 
-from typing import cast, final
+from collections.abc import Mapping
+from typing import Any, cast, final
 
 import torch
 from attrs import define, field
@@ -54,6 +55,17 @@ class Mean:
         self._sums = sums if self._sums is None else self._sums + sums
         self._values.clear()
         self._weights.clear()
+
+    def state(self) -> dict[str, float | Tensor | None]:
+        """What it holds."""
+        self.fold()
+        return {"total": self.total, "items": self.items, "sums": self._sums}
+
+    @staticmethod
+    def of(state: Mapping[str, Any], device: torch.device | None) -> "Mean":
+        """A mean that goes on from what `state` gave."""
+        sums: Tensor | None = state["sums"]
+        return Mean(state["total"], state["items"], None if sums is None else sums.to(device))
 
     def read(self) -> float:
         """The mean; NaN over no items. Reads the device once, if anything is there."""

@@ -1,6 +1,6 @@
 """The names of values: who provides them, and whether what is read will ever be there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from trainhooks.core import HookSet
 from trainhooks.errors import MissingValueError, RunDefinitionError
@@ -47,3 +47,24 @@ def check_values(sets: Sequence[HookSet], own: frozenset[str], *, trains: bool) 
                 )
             awaited[name] = one.name
     return awaited
+
+
+def check_awaited(awaited: Mapping[str, str], recorded: Collection[str]) -> None:
+    """Refuse what the first epoch should have brought and did not.
+
+    Args:
+        awaited: Values of the step that somebody reads, and who.
+        recorded: The names that were recorded.
+
+    Raises:
+        MissingValueError: if one is not among them.
+    """
+    known = tuple(sorted(recorded))
+    for name, reader in awaited.items():
+        if name not in known:
+            raise MissingValueError(
+                f"{reader!r} reads {name!r}, which the first epoch did not bring: the step returned no such value. "
+                f"The names that exist: {', '.join(known)}.",
+                name,
+                known,
+            )

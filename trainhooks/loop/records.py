@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Any, final
 
 import torch
-from attrs import define, field
+from attrs import asdict, define, field
 from torch import Tensor
 
 from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, Progress, Record, Values
@@ -44,6 +44,8 @@ class Records:
     newest: dict[str, float | Tensor] = field(factory=dict[str, float | Tensor])
     owner: dict[str, str] = field(factory=dict[str, str])
     times: dict[str, int] = field(factory=dict[str, int])
+    moments: dict[str, Progress] = field(factory=dict[str, Progress])
+    """Progress when each name was recorded last."""
     this_epoch: set[str] = field(factory=set[str])
     pending: list[Pending] = field(factory=list[Pending])
     _unread: bool = False
@@ -68,6 +70,7 @@ class Records:
                 )
             self.newest[name] = value
             self.times[name] = self.times.get(name, 0) + 1
+            self.moments[name] = at
             self._unread = self._unread or isinstance(value, Tensor)
         self.this_epoch.update(values)
         if self.keeps and values:
@@ -104,6 +107,31 @@ class Records:
         """The newest value of every name, as numbers."""
         self.read()
         return {name: value for name, value in self.newest.items() if not isinstance(value, Tensor)}
+
+    def recorded_at(self, at: Progress) -> dict[str, float]:
+        """The newest values of the names that were recorded when as much was trained as at `at`."""
+        there = {
+            name for name, one in self.moments.items() if (one.updates, one.batches) == (at.updates, at.batches)
+        }
+        return {name: value for name, value in self.metrics().items() if name in there}
+
+    def state(self) -> dict[str, Any]:
+        """The newest values, and what is known of each name, as plain data; nothing waits."""
+        return {
+            "newest": self.metrics(),
+            "owner": dict(self.owner),
+            "times": dict(self.times),
+            "moments": {name: asdict(one) for name, one in self.moments.items()},
+            "this_epoch": sorted(self.this_epoch),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.newest.update(state["newest"])
+        self.owner.update(state["owner"])
+        self.times.update(state["times"])
+        self.moments.update({name: Progress(**one) for name, one in state["moments"].items()})
+        self.this_epoch.update(state["this_epoch"])
 
     def of_epoch(self, by: str | None = None) -> dict[str, float]:
         """The newest values recorded since the epoch began; of one source, if `by` names it."""

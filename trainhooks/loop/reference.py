@@ -39,8 +39,9 @@ def train_loop(live: Live, heard: Heard) -> None:
                 EpochBegin(run=run, at=live.at, batches=live.length)
             ) if heard.around_epoch is not None else nullcontext():
                 if heard.on_epoch_begin is not None:
-                    live.ask(heard.on_epoch_begin(EpochBegin(run=run, at=live.at, batches=live.length)))
-                    at_boundary(live, heard)
+                    if live.opens_epoch:
+                        live.ask(heard.on_epoch_begin(EpochBegin(run=run, at=live.at, batches=live.length)))
+                        at_boundary(live, heard)
 
                 for batch in live.feed():
                     if heard.on_batch_begin is not None:

@@ -34,6 +34,8 @@ class Requests:
     """Evaluations that have run since the last batch of this epoch: no trigger makes them due again."""
     here: set[str] = field(factory=set[str])
     """Evaluations of this boundary: nobody gets them a second time."""
+    saves: bool = False
+    """Whether the run has somewhere to save to."""
 
     def take(self, asked: Sequence[Asked]) -> bool:
         """Remember answers; whether a skip is among them."""
@@ -51,7 +53,11 @@ class Requests:
             case Evaluate(name=name):
                 self._check_evaluation(by, name)
             case Save():
-                raise RunDefinitionError(f"{by!r} asked to save a checkpoint, but this run has nowhere to save to.")
+                if not self.saves:
+                    raise RunDefinitionError(
+                        f"{by!r} asked to save a checkpoint, but this run has nowhere to save to; write "
+                        "train(..., experiment=Experiment(project=..., name=...))."
+                    )
             case _:
                 pass
 

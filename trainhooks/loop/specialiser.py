@@ -17,7 +17,7 @@ from functools import cache
 from types import FunctionType
 from typing import Any, Final, TypeAlias, final
 
-from . import boundary, delivery, evaluation, reference, running, update
+from . import boundary, delivery, evaluation, reference, running, saving, update
 
 Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
@@ -31,6 +31,9 @@ FUNCTIONS: Final[Functions] = {
         delivery.deliver,
         evaluation.evaluate,
         evaluation.predict,
+        saving.save,
+        saving.tell,
+        saving.finish_saving,
         running.run,
     )
 }

@@ -2,8 +2,10 @@
 
 import random
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from operator import attrgetter
 from typing import Any, final
 
 import torch
@@ -42,7 +44,33 @@ class Streams:
         if self.torch_device is not None:
             torch.cuda.set_rng_state(self.torch_device, self.device)
         if self.numpy is not None:
-            sys.modules["numpy"].random.set_state(self.numpy)
+            import_module("numpy").random.set_state(self.numpy)
+
+    def state(self) -> dict[str, Any]:
+        """The streams as plain data and tensors."""
+        return {name: getattr(self, name) for name in ("python", "torch_cpu", "torch_device", "numpy")}
+
+    @staticmethod
+    def of(state: Mapping[str, Any], device: torch.device) -> "Streams":
+        """Streams that were saved; those of a CUDA device are left out where there is none."""
+        there = state["torch_device"] if device.type == "cuda" else None
+        return Streams(state["python"], state["torch_cpu"], there, state["numpy"], device)
+
+
+_PLACES = ("", "sampler.", "batch_sampler.", "batch_sampler.sampler.")
+
+
+def generators_of(name: str, data: object) -> dict[str, torch.Generator]:
+    """The generators from which a `DataLoader` and its samplers draw, each once, by where they are."""
+    found: dict[int, tuple[str, torch.Generator]] = {}
+    for place in _PLACES:
+        try:
+            generator: object = attrgetter(f"{place}generator")(data)
+        except AttributeError:
+            continue
+        if isinstance(generator, torch.Generator):
+            found.setdefault(id(generator), (f"{name}.{place}generator", generator))
+    return dict(found.values())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from .rate_finding import RateSearch, lr_finder
 from .result import TrainResult
 from .supervision import supervised
 from .training import train
+from .weights import load_weights
 
 __all__ = [
     "Evaluation",
@@ -14,6 +15,7 @@ __all__ = [
     "RateSearch",
     "TrainResult",
     "evaluate",
+    "load_weights",
     "lr_finder",
     "predict",
     "supervised",

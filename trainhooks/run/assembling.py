@@ -24,6 +24,7 @@ from trainhooks.loop import (
 
 from .evaluations import Evaluation
 from .preparing import preparation
+from .reuse import refuse_reuse
 
 
 def assemble(
@@ -38,7 +39,7 @@ def assemble(
 
     Raises:
         MissingValueError: if a hook reads a value that nothing provides.
-        RunDefinitionError: if a hook provides a value of the loop.
+        RunDefinitionError: if a hook provides a value of the loop, or keeps its own state and was in a run already.
     """
     own = names_of_training([one.name for one in objectives]).union(
         *(names_of_evaluation(one.name, one.metrics) for one in evaluations)
@@ -56,6 +57,7 @@ def assemble(
         transfer=transfer,
         records=Records(own, keeps="on_record" in bindings.hooks),
     )
+    refuse_reuse(table)
     return live, bindings
 
 

@@ -1,11 +1,14 @@
 """What a run leaves behind."""
 
 from collections.abc import Mapping
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from attrs import frozen
 
-from trainhooks.core import Completed, Interrupted, Metrics, Progress, Stopped
+from trainhooks.core import Completed, HookTimes, Interrupted, Metrics, Progress, Stopped
+
+if TYPE_CHECKING:
+    from trainhooks.checkpoint import Manifest
 
 
 @final
@@ -23,5 +26,7 @@ class TrainResult:
     """A row for each complete epoch: `epoch` (from 0), `updates`, and the newest values recorded in it."""
     hook_states: Mapping[str, object]
     """The last state of each stateful hook set, by its name."""
-    checkpoints: tuple[str, ...] = ()
-    """The checkpoints that the run saved."""
+    hook_times: HookTimes
+    """How long the sets under `timed` took, by their names; `print(result.hook_times)` shows a table."""
+    checkpoints: "tuple[Manifest, ...]" = ()
+    """The manifests of the checkpoints that are there at the end, oldest first."""

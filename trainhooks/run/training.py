@@ -1,9 +1,10 @@
 """`train`, the front door."""
 
+import signal
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from trainhooks.core import Completed, Hooks, Interrupted, Rank, Run, Step, Stop
 from trainhooks.loop import (
     FUNCTIONS,
     Bindings,
+    DispatchTable,
     Live,
     Objective,
     Transfer,
@@ -23,6 +25,7 @@ from trainhooks.loop import (
     same_modes,
     specialise,
 )
+from trainhooks.store import Experiment
 
 from .assembling import assemble
 from .evaluations import Evaluation
@@ -31,6 +34,7 @@ from .result import TrainResult
 from .validation import (
     check_data,
     check_evaluations,
+    check_experiment,
     check_model,
     check_precision,
     check_totals,
@@ -38,6 +42,9 @@ from .validation import (
     device_of,
     objectives_of,
 )
+
+if TYPE_CHECKING:
+    from trainhooks.checkpoint import CheckpointSaver, Start
 
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
@@ -58,6 +65,8 @@ def train(
     device: torch.device | str | int | None = None,
     transfer: Transfer | None = None,
     seed: int | None = None,
+    experiment: Experiment | None = None,
+    resume: Literal["never", "auto", "must"] | int = "never",
     on_interrupt: Literal["raise", "return"] = "raise",
     guard: bool = False,
     specialised: bool = True,
@@ -81,8 +90,13 @@ def train(
         device: Where to train; None for where the model's parameters are.
         transfer: `transfer(batch, device)` replaces the rule by which batches get to the device.
         seed: Seeds python, numpy (if loaded) and torch before training; None leaves the global generators alone.
-        on_interrupt: What a first Ctrl-C does once the update is finished: raise KeyboardInterrupt after the end
-            hooks, or return the result. A second raises at once.
+        experiment: Where checkpoints go, and under which name; a hook such as `trainhooks.hooks.checkpoint` says when.
+        resume: "never" begins afresh. "auto" goes on from the newest whole checkpoint of the experiment, or begins
+            afresh if there is none; "must" is refused then. An update count goes on from there. The run goes on as
+            if it had never stopped, within an epoch if the data can do that (`trainhooks.data.seeded_loader`, or a
+            loader with `state_dict`), else where an epoch ended. `epochs` and `max_updates` stay total counts.
+        on_interrupt: What a first Ctrl-C or SIGTERM does once the update is finished: raise after the end hooks
+            (KeyboardInterrupt; SystemExit with code 143), or return the result. A second Ctrl-C raises at once.
         guard: Whether to look, around each call of a hook, for changes in place that its `writes` do not declare, and
             for draws from global random streams: slow, for finding faults. `trainhooks/run/guard.py` says what it
             cannot see.
@@ -94,27 +108,57 @@ def train(
         OrderCycleError: if the orders and constraints of hooks contradict one another.
         DuplicateHookNameError: if two stateful hook sets have one name.
         MissingValueError: if a hook reads a value that nothing provides.
+        NoExperimentError: if a hook saves, or `resume` asks to go on, and there is no experiment.
+        ResumeError: if `resume` asks for what is not there, or something changed that cannot change within a run.
+        CheckpointError: if a checkpoint cannot be written, at the next boundary.
         MutationError: in guard mode, what a hook did that it did not declare.
-        KeyboardInterrupt: as `on_interrupt` says.
+        KeyboardInterrupt: as `on_interrupt` says; SystemExit too.
         BaseException: what a hook, the step or the data raised, with a note of where.
     """
     check_model(model)
     check_totals(epochs, max_updates, accumulate)
     check_words(precision, on_interrupt, seed)
     check_data(data, epochs)
+    table = compose(hooks)
+    check_experiment(experiment, resume, data, table)
     objectives = objectives_of(step, optimizer, model)
+    start = _start_of(experiment, resume, data, accumulate, device_of(model, device))
     run = Run(
         model=model, optimizers=tuple(one.optimizer for one in objectives if isinstance(one.optimizer, Optimizer)),
         device=device_of(model, device), rank=Rank(), epochs=epochs, max_updates=max_updates, accumulate=accumulate,
-        precision=precision, seed=seed, run_id=uuid.uuid4().hex,
+        precision=precision, seed=seed, experiment=experiment, run_id=start.run_id if start else uuid.uuid4().hex,
     )  # fmt: skip
     check_precision(run)
     asked = check_evaluations(evaluations, has_step=len(objectives) == 1)
-    live, bindings = assemble(run, data, objectives, asked, compose(hooks), transfer or move)
-    return _ended(live, bindings, on_interrupt=on_interrupt, guard=guard, specialised=specialised)
+    live, bindings = assemble(run, data, objectives, asked, table, transfer or move)
+    saver = _saver_of(live, bindings, table, start, objectives)
+    return _ended(live, bindings, saver, on_interrupt=on_interrupt, guard=guard, specialised=specialised)
 
 
-def _ended(live: Live, bindings: Bindings, *, on_interrupt: str, guard: bool, specialised: bool) -> TrainResult:
+def _start_of(
+    experiment: Experiment | None, resume: Any, data: Iterable[Any], accumulate: int, device: torch.device
+) -> "Start | None":
+    if experiment is None:
+        return None
+    from .saving import start_of  # a run that saves nothing does not load what saves
+
+    return start_of(experiment, resume, data, accumulate, device)
+
+
+def _saver_of(
+    live: Live, bindings: Bindings, table: DispatchTable, start: "Start | None", objectives: Sequence[Objective]
+) -> "CheckpointSaver | None":
+    if start is None:
+        return None
+    from .saving import tie
+
+    return tie(live, bindings, table, start, [one.name for one in objectives])
+
+
+def _ended(
+    live: Live, bindings: Bindings, saver: "CheckpointSaver | None", *, on_interrupt: str, guard: bool,
+    specialised: bool,
+) -> TrainResult:  # fmt: skip
     """Run it, and say what is left."""
     hooks = guarded(bindings.hooks) if guard else bindings.hooks
     heard = hear(hooks, live.records, live.requests)
@@ -124,9 +168,11 @@ def _ended(live: Live, bindings: Bindings, *, on_interrupt: str, guard: bool, sp
             end = functions["run"](live, heard)
     finally:
         bindings.warn_of_the_quarantined()
+        if saver is not None:
+            saver.close()
     if isinstance(end, Interrupted) and on_interrupt == "raise":
-        raise KeyboardInterrupt
-    for reader, name in bindings.monitored():
+        raise KeyboardInterrupt if end.signal == signal.SIGINT else SystemExit(128 + end.signal)
+    for reader, name in bindings.monitored() if live.at.epochs else ():
         if name not in live.records.times:
             warnings.warn(
                 f"{reader!r} reads {name!r}, which never appeared in this run; the names that did: "
@@ -136,5 +182,6 @@ def _ended(live: Live, bindings: Bindings, *, on_interrupt: str, guard: bool, sp
             )
     return TrainResult(
         end=cast("Completed | Stopped | Interrupted", end), at=live.at, metrics=live.records.metrics(),
-        history=live.history, hook_states=bindings.states(),
+        history=live.history, hook_states=bindings.states(), hook_times=bindings.times(),
+        checkpoints=saver.kept() if saver else (),
     )  # fmt: skip

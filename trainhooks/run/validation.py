@@ -1,21 +1,23 @@
 """Refusing what cannot be trained on, before anything moves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainhooks.core import Run, Step
-from trainhooks.errors import HookDefinitionError, RunDefinitionError
+from trainhooks.core import HookSet, Run, Step
+from trainhooks.errors import HookDefinitionError, NoExperimentError, RunDefinitionError
 from trainhooks.loop import AUTOCAST, Objective, length_of
+from trainhooks.store import Experiment
 
 from .evaluations import Evaluation
 from .optimizers import check_optimizer, check_shares_parameters
 
 _PRECISIONS = ("float32", "bf16-mixed", "fp16-mixed")
 _INTERRUPT = ("raise", "return")
+_RESUME = ("never", "auto", "must")
 
 
 def check_totals(epochs: object, max_updates: object, accumulate: object) -> None:
@@ -60,6 +62,33 @@ def check_data(data: object, epochs: int | None) -> None:
             f"The data is one-shot (a {type(data).__name__}) and epochs={epochs}: it would be used up after the first. "
             "Give something that can be iterated again, such as a list or a DataLoader, or epochs=1."
         )
+
+
+def check_experiment(experiment: object, resume: object, data: object, sets: Iterable[HookSet]) -> None:
+    """Refuse what saves or goes on without an experiment, and data that can never go on.
+
+    Raises:
+        NoExperimentError: if there is no experiment where one is needed.
+        RunDefinitionError: if `resume` is none of its words, or the data is used up when the run would go on.
+    """
+    if experiment is not None and not isinstance(experiment, Experiment):
+        raise RunDefinitionError(f"experiment is an Experiment(project=..., name=...), got {experiment!r}.")
+    is_count = isinstance(resume, int) and not isinstance(resume, bool) and resume >= 0
+    if not is_count and resume not in _RESUME:
+        raise RunDefinitionError(f"resume is {_listed(_RESUME)}, or an update count from 0 on, got {resume!r}.")
+    if resume != "never" and is_one_shot(data):
+        raise RunDefinitionError(
+            f"The data is one-shot (a {type(data).__name__}), so resume={resume!r} cannot find its place in it again. "
+            "Give something that can be iterated again, such as trainhooks.data.seeded_loader(...), or resume='never'."
+        )
+    if experiment is None:
+        savers = [repr(one.name) for one in sets if one.keeps is not None]
+        asks = f"resume={resume!r} asks to go on" if resume != "never" else f"{savers[0]} saves" if savers else ""
+        if asks:
+            raise NoExperimentError(
+                f"{asks}, but the run has no experiment; write train(..., experiment=Experiment(project=..., "
+                "name=...))."
+            )
 
 
 def is_one_shot(data: object) -> bool:

@@ -1,0 +1,141 @@
+"""Where a run goes on depends on what its data can do."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from tests.loop.programs import batches, linear
+from tests.run.saved import loader, run, state_of
+from trainhooks import BatchBegin, EndEpoch, EpochBegin, ResumeError, TrainResult, at_points, every_seconds
+from trainhooks.data import first
+from trainhooks.hooks import checkpoint
+
+Make = Callable[[], Iterable[Any]]
+
+
+def dataset() -> TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    return TensorDataset(torch.randn(20, 3, generator=generator), torch.randn(20, 2, generator=generator))
+
+
+def shuffled() -> Iterable[Any]:
+    """Its order comes from torch's global stream."""
+    return DataLoader(dataset(), 4, shuffle=True)
+
+
+def shuffled_by_its_own() -> Iterable[Any]:
+    return DataLoader(dataset(), 4, shuffle=True, generator=torch.Generator().manual_seed(4))
+
+
+def stateful(workers: int = 0) -> Iterable[Any]:
+    loader: Iterable[Any] = StatefulDataLoader(
+        dataset(), 4, shuffle=True, num_workers=workers, generator=torch.Generator()
+    )
+    return loader
+
+
+def stateful_with_workers() -> Iterable[Any]:
+    return stateful(2)
+
+
+def trained(
+    folder: Path, make: Make, updates: int, *, save: int | None = None, resume: Any = "never",
+    seen: list[Any] | None = None, accumulate: int = 1, hooks: Any = (),
+) -> tuple[TrainResult, dict[str, list[Any]]]:  # fmt: skip
+    """Train a fresh model; from other random streams each time, unless the run seeds or restores them."""
+    model = linear()
+    seen = [] if seen is None else seen
+
+    def note(ctx: BatchBegin) -> None:
+        seen.append(ctx.batch[0].tolist())
+
+    when = every_seconds(1e9) if save is None else at_points([save], "updates")
+    result = run(
+        folder, [checkpoint(when=when), {"name": "note", "on_batch_begin": note}, hooks], model=model, data=make(),
+        updates=updates, seed=5, resume=resume, accumulate=accumulate,
+    )  # fmt: skip
+    return result, state_of(model)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # by torchdata
+
+
+@pytest.mark.parametrize("make", [loader, lambda: first(loader(), 5), stateful, stateful_with_workers])
+@pytest.mark.parametrize("stop", [2, 5, 7])
+def test_data_that_knows_its_place_goes_on_within_an_epoch(tmp_path: Path, make: Make, stop: int) -> None:
+    """Keeps P18 and P19."""
+    whole, before, after = list[Any](), list[Any](), list[Any]()
+    _, expected = trained(tmp_path / "whole", make, 12, seen=whole)
+    trained(tmp_path / "parts", make, stop, save=stop, seen=before)
+    torch.manual_seed(77)
+    result, weights = trained(tmp_path / "parts", make, 12, resume="must", seen=after)
+    assert before + after == whole
+    assert weights == expected
+    assert result.at.updates == 12
+
+
+def test_a_loader_that_was_left_within_an_epoch_that_was_ended_begins_the_next_one_anew(tmp_path: Path) -> None:
+    def end(ctx: BatchBegin) -> EndEpoch | None:
+        return EndEpoch("short") if ctx.at.epoch == 0 and ctx.at.batch == 1 else None
+
+    hooks = {"name": "end", "on_batch_begin": end}
+    whole, before, after = list[Any](), list[Any](), list[Any]()
+    _, expected = trained(tmp_path / "whole", stateful, 9, seen=whole, hooks=hooks)
+    trained(tmp_path / "parts", stateful, 2, save=2, seen=before, hooks=hooks)
+    _, weights = trained(tmp_path / "parts", stateful, 9, resume="must", seen=after, hooks=hooks)
+    assert before + after == whole
+    assert weights == expected
+
+
+@pytest.mark.parametrize("make", [shuffled, shuffled_by_its_own, lambda: batches(5)])
+def test_other_data_goes_on_where_an_epoch_ended(tmp_path: Path, make: Make) -> None:
+    whole, before, after = list[Any](), list[Any](), list[Any]()
+    _, expected = trained(tmp_path / "whole", make, 15, seen=whole)
+    trained(tmp_path / "parts", make, 5, save=5, seen=before)
+    torch.manual_seed(77)
+    _, weights = trained(tmp_path / "parts", make, 15, resume="auto", seen=after)
+    assert before + after == whole
+    assert weights == expected
+
+
+def test_what_is_lost_within_an_epoch_is_said_and_must_refuses_it(tmp_path: Path) -> None:
+    """Keeps P19."""
+    _, expected = trained(tmp_path / "whole", shuffled, 12)
+    saver = checkpoint(when=at_points([5, 8], "updates"))
+    run(tmp_path / "parts", saver, data=shuffled(), updates=8, seed=5)
+    with pytest.raises(ResumeError, match=r"update 8 was made within an epoch, .*seeded_loader"):
+        trained(tmp_path / "parts", shuffled, 12, resume="must")
+    with pytest.warns(RuntimeWarning, match=r"goes on from update 5, so 3 updates are trained again"):
+        result, weights = trained(tmp_path / "parts", shuffled, 12, resume="auto")
+    assert weights == expected
+    assert result.at.updates == 12
+
+
+def test_a_run_without_a_place_to_go_on_from_begins_afresh_and_says_so(tmp_path: Path) -> None:
+    run(tmp_path, checkpoint(when=at_points([3], "updates")), data=shuffled(), updates=3, seed=5)
+    begun = list[bool]()
+
+    def note(ctx: EpochBegin) -> None:
+        begun.append(ctx.at.updates == 0)
+
+    with pytest.warns(RuntimeWarning, match="There is no other, so the run begins afresh"):
+        trained(tmp_path, shuffled, 4, resume="auto", hooks={"on_epoch_begin": note})
+    assert begun == [True]
+
+
+def test_a_loader_without_length_that_is_read_ahead_goes_on_where_an_epoch_ended(tmp_path: Path) -> None:
+    class Unsized(StatefulDataLoader):  # type: ignore[misc, unused-ignore]  # torchdata has no annotations
+        def __len__(self) -> int:
+            raise TypeError("unknown")
+
+    def make() -> Iterable[Any]:
+        return cast("Iterable[Any]", Unsized(dataset(), 4))
+
+    trained(tmp_path, make, 2, save=2, accumulate=2)
+    with pytest.raises(ResumeError, match="was made within an epoch"):
+        trained(tmp_path, make, 4, resume="must", accumulate=2)

@@ -1,0 +1,221 @@
+"""What may change between a checkpoint and the run that goes on from it, and what is refused."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from tests.loop.programs import batches, linear, sgd, squares
+from tests.run.saved import experiment, loader, run, steps
+from trainhooks import (
+    BatchEnd,
+    CheckpointError,
+    EpochBegin,
+    HookSet,
+    NoExperimentError,
+    OptimizerStepped,
+    ResumeError,
+    RunDefinitionError,
+    TrainBegin,
+    every,
+    load_weights,
+    ordered,
+    train,
+)
+from trainhooks.hooks import checkpoint, clip_grad_norm, early_stopping
+
+EACH = checkpoint(when=every(1, "updates"), keep_last=None)
+
+
+def test_a_changed_configuration_is_told_field_by_field_and_takes_effect(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keeps P13."""
+    model = linear()
+    hyperparams = {"lr": 0.1, "depth": {"encoder": 2, "decoder": 1}}
+    train(
+        model, loader(), squares, sgd(model), max_updates=2, hooks=EACH,
+        experiment=experiment(tmp_path, hyperparams=hyperparams),
+    )  # fmt: skip
+    hyperparams = {"lr": 0.1, "depth": {"encoder": 3, "decoder": 1}, "width": 8}
+    with caplog.at_level(logging.INFO, "trainhooks"):
+        result = train(
+            model, loader(), squares, sgd(model), max_updates=5, epochs=1, resume="must",
+            hooks=[EACH, {"name": "new", "on_batch_end": lambda ctx: None}],
+            experiment=experiment(tmp_path, hyperparams=hyperparams),
+        )  # fmt: skip
+    (message,) = caplog.messages
+    assert "Going on from update 2 of " in message
+    assert message.endswith(
+        ", with changes: epochs: None -> 1; max_updates: 2 -> 5; observers: [] -> ['new (order 0)']; "
+        "hyperparams.depth.encoder: 2 -> 3; hyperparams.width: None -> 8."
+    )
+    assert result.at.updates == 5
+
+
+@pytest.mark.parametrize(
+    ("more", "hooks", "message"),
+    [
+        ({"accumulate": 2}, (), "accumulate: 1 -> 2"),
+        ({"precision": "bf16-mixed"}, (), "precision: 'float32' -> 'bf16-mixed'"),
+        ({"seed": 4}, (), "seed: 3 -> 4"),
+        ({}, clip_grad_norm(1.0), r"hooks: \[\] -> \['clip_grad_norm"),
+    ],
+)
+def test_what_would_make_it_another_run_is_refused(
+    tmp_path: Path, more: dict[str, Any], hooks: Any, message: str
+) -> None:
+    """Keeps P13."""
+    run(tmp_path, EACH, updates=2, seed=3)
+    begun = list[object]()
+    arguments: dict[str, Any] = {"seed": 3, **more}
+    noting = HookSet(name="noting", on_train_loop_registration=begun.append)
+    with pytest.raises(ResumeError, match=message):
+        run(tmp_path, [EACH, hooks, noting], updates=4, resume="auto", **arguments)
+    assert begun == []
+
+
+def test_the_order_of_what_writes_is_part_of_the_run(tmp_path: Path) -> None:
+    def note(ctx: OptimizerStepped) -> None:
+        pass
+
+    clip = clip_grad_norm(1.0)
+    other = HookSet(name="other", writes=frozenset({"parameters"}), on_after_optimizer_step=note)
+    run(tmp_path, [EACH, clip, other], updates=2)
+    with pytest.raises(ResumeError, match=r"hooks: \['clip_grad_norm .*', 'other .*'\] -> \['other .*', 'clip_grad"):
+        run(tmp_path, [EACH, other, clip], updates=4, resume="auto")
+    with pytest.raises(ResumeError, match=r"\['other \(order 0\)'\] -> \['other \(order 3\)'\]"):
+        run(tmp_path, [EACH, clip, ordered(3, other)], updates=4, resume="auto")
+
+
+def test_a_checkpoint_of_another_model_names_what_does_not_fit(tmp_path: Path) -> None:
+    run(tmp_path, EACH, updates=2)
+    deeper = nn.Sequential(nn.Linear(3, 2))
+    message = r"lacks '0.bias', '0.weight', and has 'bias', 'weight' that the model has not"
+    with pytest.raises(CheckpointError, match=message):
+        run(tmp_path, EACH, model=deeper, updates=4, resume="auto")
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(deeper, experiment(tmp_path))
+    wider = nn.Linear(4, 2)
+    with pytest.raises(CheckpointError, match="size mismatch for weight"):
+        load_weights(wider, experiment(tmp_path), which=2)
+
+
+@pytest.mark.parametrize(
+    ("resume", "error", "message"),
+    [
+        ("must", ResumeError, "resume='must', but there is no whole checkpoint in "),
+        (7, ResumeError, "resume=7, but .* has no whole checkpoint of that update; those of: none"),
+        ("always", RunDefinitionError, "resume is 'never', 'auto' or 'must', or an update count from 0 on, got 'alw"),
+        (-1, RunDefinitionError, "an update count from 0 on, got -1"),
+        (True, RunDefinitionError, "got True"),
+    ],
+)
+def test_a_place_that_is_not_there_is_refused(
+    tmp_path: Path, resume: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(tmp_path, EACH, updates=2, resume=resume)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_run_goes_on_from_the_update_that_is_asked_for_and_replaces_what_came_after(tmp_path: Path) -> None:
+    """Keeps P62."""
+    run(tmp_path, EACH, updates=5)
+    with pytest.raises(ResumeError, match="those of: 1, 2, 3, 4, 5"):
+        run(tmp_path, EACH, updates=5, resume=9)
+    begun = list[int]()
+
+    def note(ctx: TrainBegin) -> None:
+        assert ctx.resumed
+        begun.append(ctx.at.updates)
+
+    again: Any = [checkpoint(when=every(2, "updates"), keep_last=None), {"name": "note", "on_train_begin": note}]
+    result = run(tmp_path, again, updates=4, resume=3)
+    assert begun == [3]
+    assert steps(result) == [1, 2, 3, 4]
+    assert result.checkpoints[-1].attempt == 2
+    assert steps(run(tmp_path, again, updates=4, resume="must")) == [1, 2, 3, 4]
+
+
+def test_auto_begins_afresh_where_there_is_nothing(tmp_path: Path) -> None:
+    assert run(tmp_path, EACH, updates=2, resume="auto").at.updates == 2
+
+
+def test_a_complete_run_that_goes_on_has_nothing_to_do(tmp_path: Path) -> None:
+    first = run(tmp_path, EACH, updates=3)
+    trained = list[int]()
+
+    def note(ctx: BatchEnd) -> None:
+        trained.append(ctx.at.updates)
+
+    result = run(tmp_path, [EACH, {"name": "note", "on_batch_end": note}], updates=3, resume="auto")
+    assert (result.at, result.metrics, result.history, trained) == (first.at, first.metrics, first.history, [])
+
+
+def test_an_epoch_begins_once_in_the_runs_life(tmp_path: Path) -> None:
+    begun = list[tuple[int, int]]()
+
+    def note(ctx: EpochBegin) -> None:
+        begun.append((ctx.at.epoch, ctx.at.updates))
+
+    hooks: Any = [EACH, {"name": "note", "on_epoch_begin": note}]
+    for updates in (2, 8, 9, 14):
+        run(tmp_path, hooks, updates=updates, resume="auto")
+    assert begun == [(0, 0), (1, 6), (2, 12)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"hooks": checkpoint()},
+        {"hooks": [early_stopping("val/loss", mode="min"), EACH]},
+        {"resume": "auto"},
+        {"resume": 3},
+    ],
+)
+def test_what_needs_an_experiment_says_so(arguments: dict[str, Any]) -> None:
+    model = linear()
+    with pytest.raises(NoExperimentError, match=r"no experiment; write train\(..., experiment=Exp") as it:
+        train(model, batches(2), squares, sgd(model), epochs=1, **arguments)
+    assert isinstance(it.value, AttributeError)
+
+
+def one_shots() -> list[Callable[[], Any]]:
+    return [lambda: (one for one in batches(3)), lambda: iter(batches(3)), lambda: map(tuple, batches(3))]
+
+
+@pytest.mark.parametrize("make", one_shots())
+def test_data_that_is_used_up_cannot_go_on(tmp_path: Path, make: Callable[[], Any]) -> None:
+    """Keeps P19."""
+    with pytest.raises(RunDefinitionError, match=r"one-shot .* resume='auto' cannot find its place .*seeded_loader"):
+        run(tmp_path, EACH, data=make(), epochs=1, resume="auto")
+
+
+class Counting:
+    """A hook object that keeps its own state."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_batch_end(self, ctx: BatchEnd) -> None:
+        self.seen += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.seen = state["seen"]
+
+
+def test_a_hook_object_is_carried_in_checkpoints_and_is_for_one_run(tmp_path: Path) -> None:
+    first, second = Counting(), Counting()
+    run(tmp_path, [EACH, first], updates=2)
+    result = run(tmp_path, [EACH, second], updates=5, resume="must")
+    assert second.seen == 5
+    assert result.hook_states["Counting"] is second
+    with pytest.raises(RunDefinitionError, match="keeps its own state and has been in a run already; make a"):
+        run(tmp_path, [EACH, second], updates=6, resume="must")

@@ -1,0 +1,242 @@
+"""When checkpoints are made, which of them stay, and what becomes of one that cannot be written."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.loop.programs import linear
+from tests.run.saved import experiment, run, scripted, state_of, steps
+from trainhooks import (
+    BatchEnd,
+    CheckpointError,
+    CheckpointSaved,
+    Completed,
+    EpochEnd,
+    HookDefinitionError,
+    HookSet,
+    Interrupted,
+    Record,
+    Save,
+    Stop,
+    StorageError,
+    TrainBegin,
+    at_points,
+    every,
+    every_seconds,
+    load_weights,
+    named,
+)
+from trainhooks.hooks import checkpoint
+
+BY_SCORE: Any = ("val/score", "max")
+
+
+def test_saves_come_at_their_points_and_whenever_the_best_improves(tmp_path: Path) -> None:
+    """Keeps P33."""
+    saved, events = list[int](), list[tuple[str, int]]()
+
+    def note_save(ctx: CheckpointSaved) -> None:
+        saved.append(ctx.step)
+
+    def note(ctx: Any) -> None:
+        events.append((type(ctx).__name__, ctx.at.updates))
+
+    hooks: Any = [
+        checkpoint(when=every(5, "updates"), keep_last=None, keep_best=BY_SCORE, background=False),
+        {"name": "noting", "on_checkpoint_saved": note_save, "on_evaluation_end": note},
+        {"name": "more", "on_checkpoint_saved": note},
+    ]
+    result = run(tmp_path, hooks, updates=15, evaluations=[scripted([1, 0, 2, 2, 1], every(3, "updates"))])
+    assert saved == [3, 5, 9, 10, 15]
+    assert steps(result) == [3, 5, 9, 10, 15]
+    assert events[-2:] == [("EvaluationEnd", 15), ("CheckpointSaved", 15)]
+    assert [one.metrics.get("val/score") for one in result.checkpoints] == [1, None, 2, None, 1]
+
+
+def test_the_latest_and_the_best_are_kept_and_load(tmp_path: Path) -> None:
+    """Keeps P32 and P70."""
+    weights: dict[int, Any] = {}
+
+    def keep(ctx: BatchEnd) -> None:
+        weights[ctx.at.updates] = state_of(ctx.run.model)
+
+    scores = [0.1, math.nan, 0.9, *[0.5] * 20, 0.9]
+    hooks: Any = [
+        checkpoint(when=every(1, "updates"), keep_last=1, keep_best=BY_SCORE), {"name": "keep", "on_batch_end": keep},
+    ]  # fmt: skip
+    result = run(tmp_path, hooks, updates=24, evaluations=[scripted(scores)])
+    assert steps(result) == [3, 24]
+    for which, step in (("latest", 24), ("best", 3), (3, 3)):
+        model = linear(seed=8)
+        assert load_weights(model, experiment(tmp_path), which=which).step == step  # type: ignore[arg-type]
+        assert state_of(model) == weights[step]
+
+
+def test_two_policies_of_one_run_do_not_affect_each_other(tmp_path: Path) -> None:
+    """Keeps P32."""
+    hooks: Any = [
+        named("newest", checkpoint(when=every(1, "updates"), keep_last=1)),
+        named("fifths", checkpoint(when=every(5, "updates"), keep_last=0, keep_every=5)),
+        named("lowest", checkpoint(when=None, keep_last=0, keep_best=("val/score", "min"))),
+    ]
+    result = run(tmp_path, hooks, updates=12, evaluations=[scripted([3, 2, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8])])
+    assert steps(result) == [4, 5, 10, 12]
+
+
+def test_a_checkpoint_that_no_policy_covers_stays(tmp_path: Path) -> None:
+    def ask(ctx: BatchEnd) -> Save | None:
+        return Save("before the surgery") if ctx.at.updates == 2 else None
+
+    told = list[tuple[int, tuple[str, ...]]]()
+
+    def tell(ctx: CheckpointSaved) -> Record:
+        told.append((ctx.step, ctx.tags))
+        return Record({"saved": float(ctx.step)})
+
+    hooks: Any = [
+        {"name": "asking", "on_batch_end": ask, "on_checkpoint_saved": tell, "provides": {"saved"}},
+        checkpoint(when=every(1, "updates"), keep_last=1, tag="each"),
+    ]
+    result = run(tmp_path, hooks, updates=6)
+    assert steps(result) == [2, 6]
+    assert result.checkpoints[0].tags == ("each", "before the surgery")
+    assert told == [(step, ("each", "before the surgery") if step == 2 else ("each",)) for step in range(1, 7)]
+    assert result.metrics["saved"] == 6.0
+
+
+@pytest.mark.parametrize("ending", ["completed", "stopped", "interrupted"])
+def test_a_run_that_ends_early_is_saved_as_it_is(tmp_path: Path, ending: str) -> None:
+    def end(ctx: BatchEnd) -> Stop | None:
+        if ctx.at.updates == 3 and ending == "stopped":
+            return Stop("enough")
+        if ctx.at.updates == 3 and ending == "interrupted":
+            raise_interrupt()
+        return None
+
+    def raise_interrupt() -> None:
+        import signal
+
+        signal.raise_signal(signal.SIGINT)
+
+    hooks: Any = [checkpoint(when=every_seconds(1e9)), {"name": "end", "on_batch_end": end}]
+    result = run(tmp_path, hooks, updates=5, on_interrupt="return")
+    assert steps(result) == ([] if ending == "completed" else [3])
+    assert isinstance(result.end, Interrupted) == (ending == "interrupted")
+
+
+def test_a_run_without_policy_is_not_saved_at_its_end(tmp_path: Path) -> None:
+    def stop(ctx: BatchEnd) -> Stop:
+        return Stop("at once")
+
+    assert steps(run(tmp_path, {"on_batch_end": stop}, updates=5)) == []
+
+
+def breaking(folder: Path, at: int, mended_at: int | None = None) -> HookSet:
+    """A set that puts a file where the manifests go, and perhaps takes it away again."""
+
+    def find() -> Path:
+        (found,) = folder.glob("tests/saving/*/run.json")
+        return found.parent / "manifests"
+
+    def on_batch_end(ctx: BatchEnd) -> None:
+        if ctx.at.updates == at:
+            shutil.move(find(), find().with_name("elsewhere"))
+            find().write_text("in the way")
+        if ctx.at.updates == mended_at:
+            find().unlink()
+            shutil.move(find().with_name("elsewhere"), find())
+
+    return HookSet(name="breaking", order=-1, on_batch_end=on_batch_end)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_boundary(tmp_path: Path) -> None:
+    """Keeps P29 and P26."""
+    trained = list[int]()
+
+    def note(ctx: BatchEnd) -> None:
+        trained.append(ctx.at.updates)
+
+    hooks: Any = [
+        checkpoint(when=every(1, "updates"), keep_last=1, background=False), breaking(tmp_path, 4),
+        {"name": "note", "on_batch_end": note},
+    ]  # fmt: skip
+    with pytest.raises(CheckpointError, match="The checkpoint of step 4 was not saved") as caught:
+        run(tmp_path, hooks, updates=9)
+    assert isinstance(caught.value.__cause__, StorageError)
+    assert trained == [1, 2, 3, 4]
+    (manifest,) = tmp_path.glob("tests/saving/*/elsewhere/*.json")
+    assert manifest.name.startswith("0000000003-")
+
+
+def test_a_run_goes_on_without_a_checkpoint_if_it_is_told_to(tmp_path: Path) -> None:
+    """Keeps P29."""
+    hooks: Any = [
+        checkpoint(when=every(1, "updates"), keep_last=None, background=False, on_failure="warn"),
+        breaking(tmp_path, 4, mended_at=6),
+    ]
+    with pytest.warns(RuntimeWarning, match="The checkpoint of step [45] was not saved"):
+        result = run(tmp_path, hooks, updates=8)
+    assert result.end == Completed()
+    assert steps(result) == [1, 2, 3, 6, 7, 8]
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_run_whose_last_checkpoint_is_not_there_is_not_completed(tmp_path: Path, background: bool) -> None:
+    """Keeps P29."""
+    hooks: Any = [
+        checkpoint(when=every(1, "updates"), background=background, on_failure="warn"), breaking(tmp_path, 5),
+    ]  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="was not saved"), pytest.raises(CheckpointError, match="of step 5 was not"):
+        run(tmp_path, hooks, updates=5)
+
+
+def test_a_checkpoint_holds_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:
+    """Keeps P28."""
+    weights: dict[int, Any] = {}
+
+    def overwrite(ctx: BatchEnd) -> None:
+        weights[ctx.at.updates] = state_of(ctx.run.model)
+
+    hooks: Any = [checkpoint(when=every(1, "updates"), keep_last=None), {"name": "note", "on_batch_end": overwrite}]
+    run(tmp_path, hooks, updates=6)
+    for step in range(1, 7):
+        model = linear(seed=9)
+        load_weights(model, experiment(tmp_path), which=step)
+        assert state_of(model) == weights[step]
+
+
+def test_saves_at_the_same_update_are_several_checkpoints(tmp_path: Path) -> None:
+    def at_begin(ctx: TrainBegin) -> Save:
+        return Save("begin")
+
+    def at_end(ctx: EpochEnd) -> Save:
+        return Save("end")
+
+    result = run(tmp_path, {"on_train_begin": at_begin, "on_epoch_end": at_end}, epochs=1)
+    assert [(one.step, one.tags) for one in result.checkpoints] == [(0, ("begin",)), (6, ("end",))]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: checkpoint(when=None), r"checkpoint\(when=None\) would never save; give when=, keep_best=, or both"),
+        (lambda: checkpoint(when=3), "checkpoint takes when as a trigger"),  # type: ignore[arg-type]
+        (lambda: checkpoint(keep_last=-1), "checkpoint takes keep_last as a whole number from 0 on"),
+        (lambda: checkpoint(keep_every=0), "checkpoint takes keep_every as a whole number from 1 on"),
+        (lambda: checkpoint(keep_best="val/acc"), "checkpoint takes keep_best as a value and a direction"),  # type: ignore[arg-type]
+        (lambda: checkpoint(keep_best=("val/acc", "up")), "takes mode='min' if smaller is better"),  # type: ignore[arg-type]
+        (lambda: checkpoint(on_failure="cry"), "checkpoint takes on_failure as 'raise' or 'warn'"),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(make: Callable[[], HookSet], message: str) -> None:
+    with pytest.raises(HookDefinitionError, match=message):
+        make()
+
+
+def test_it_asks_on_the_events_on_which_its_trigger_can_fire() -> None:
+    both = checkpoint(when=every(2, "epochs") | at_points([7], "updates"), keep_best=BY_SCORE)
+    assert [event for event, _ in both.slots] == ["on_after_optimizer_step", "on_evaluation_end", "on_epoch_end"]

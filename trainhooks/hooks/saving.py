@@ -1,0 +1,131 @@
+"""A hook that asks for checkpoints, and says which are kept."""
+
+from typing import Literal, cast, final
+
+from attrs import evolve, frozen
+
+from trainhooks.core import (
+    EpochEnd,
+    EvaluationEnd,
+    HookSet,
+    Keep,
+    OptimizerStepped,
+    Save,
+    Trigger,
+    alternatives,
+    every,
+    joined,
+    stateful,
+)
+from trainhooks.core import (
+    when as only_when,
+)
+from trainhooks.errors import HookDefinitionError
+
+from .arguments import check_choice, check_count, check_monitor
+from .stopping import Mode, is_better, new_value
+
+
+@final
+@frozen(kw_only=True)
+class BestSoFar:
+    """What `checkpoint` remembers of the value by which it keeps the best."""
+
+    value: float | None = None
+    """The best value so far; None before the first, and while all were NaN."""
+    judged: int = 0
+    """How often the value had been recorded when it was last judged."""
+
+
+def checkpoint(
+    *,
+    when: Trigger | None = every(1, "epochs"),
+    keep_last: int | None = 2,
+    keep_best: tuple[str, Mode] | None = None,
+    keep_every: int | None = None,
+    background: bool = True,
+    on_failure: Literal["raise", "warn"] = "raise",
+    tag: str = "",
+) -> HookSet:
+    """Save the whole state of the run at some of its updates, and keep some of these checkpoints.
+
+    A checkpoint holds everything that the run needs to go on as if nothing had happened: `train(resume=...)`. It is
+    whole or not there, whenever the process dies. It needs `train(experiment=...)`, which says where. A run that is
+    stopped or interrupted is saved once more at its end. One that no set of the run wants kept is deleted, after the
+    newer one is durable; the newest always stays.
+
+    Args:
+        when: At which boundaries, in any unit; None for those alone at which `keep_best` improves.
+        keep_last: How many of the newest are kept; None for all. With data that can go on between epochs alone, the
+            newest made there stays, too.
+        keep_best: A value and whether `"min"` or `"max"` is better: the best checkpoint by it is kept, and one is made
+            whenever it improves, strictly. Each is judged by the value of its own update; NaN is never best.
+        keep_every: Those whose update count is a multiple of this are kept, too; None for none.
+        background: Whether training goes on while a thread writes; the loop waits for one copy of the state.
+        on_failure: What becomes of the run when one cannot be written: `"raise"` at the next boundary, or `"warn"`. A
+            run whose last checkpoint could not be written is never completed.
+        tag: A word that they carry; `load_weights` and `trainhooks runs` show it.
+
+    Raises:
+        HookDefinitionError: if an argument is none of these.
+        NoExperimentError: when the run starts, if it has no experiment.
+
+    Example:
+        >>> checkpoint(when=every(500, "updates"), keep_last=3, keep_best=("val/acc", "max"))
+        HookSet('checkpoint': on_after_optimizer_step, on_evaluation_end, on_epoch_end)
+    """
+    _check(when, keep_last, keep_best, keep_every, on_failure)
+    save = Save(tag)
+    sets = [] if keep_best is None else [_saving_the_best(*keep_best, save)]
+    for part in () if when is None else alternatives(when):
+        sets += only_when(part, _asking(part, save))
+    every_one = 1 if keep_last is None else keep_every
+    keep = Keep(last=keep_last, best=keep_best, every=every_one, background=background, on_failure=on_failure)
+    return joined(*sets, keeps=keep)
+
+
+def _asking(trigger: Trigger, save: Save) -> HookSet:
+    """A set that asks on the event that ends the stretches in which the trigger's unit advances."""
+    if "epochs" in trigger.rule.points:
+
+        def on_epoch_end(ctx: EpochEnd) -> Save:
+            return save
+
+        return HookSet(name="checkpoint", on_epoch_end=on_epoch_end)
+
+    def on_after_optimizer_step(ctx: OptimizerStepped) -> Save:
+        return save
+
+    return HookSet(name="checkpoint", on_after_optimizer_step=on_after_optimizer_step)
+
+
+def _saving_the_best(monitor: str, mode: Mode, save: Save) -> HookSet:
+    """A set that asks whenever a value improves."""
+
+    def judge(ctx: EpochEnd | EvaluationEnd, best: BestSoFar) -> tuple[BestSoFar, Save | None]:
+        value, judged = new_value(ctx, monitor, best.judged)
+        if value is None or not is_better(value, best.value, mode):
+            return evolve(best, judged=judged), None
+        return BestSoFar(value=value, judged=judged), save
+
+    reads = frozenset({monitor})
+    return stateful("checkpoint", BestSoFar, reads=reads, on_evaluation_end=judge, on_epoch_end=judge)
+
+
+def _check(when: object, keep_last: object, keep_best: object, keep_every: object, on_failure: object) -> None:
+    if not isinstance(when, Trigger | None):
+        raise HookDefinitionError(f"checkpoint takes when as a trigger, such as every(1, 'epochs'), got {when!r}.")
+    if keep_last is not None:
+        check_count("checkpoint", "keep_last", keep_last, 0)
+    if keep_every is not None:
+        check_count("checkpoint", "keep_every", keep_every, 1)
+    if keep_best is not None:
+        pair = cast("tuple[object, ...]", keep_best)
+        if not isinstance(keep_best, tuple) or len(pair) != 2:
+            raise HookDefinitionError(
+                f"checkpoint takes keep_best as a value and a direction, such as ('val/acc', 'max'), got {keep_best!r}."
+            )
+        check_monitor("checkpoint", *pair)
+    elif when is None:
+        raise HookDefinitionError("checkpoint(when=None) would never save; give when=, keep_best=, or both.")
+    check_choice("checkpoint", "on_failure", on_failure, ("raise", "warn"))

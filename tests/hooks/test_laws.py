@@ -81,7 +81,7 @@ def reads_of(case: Case, folder: Path, count: int) -> Counter[str]:
     with torch.device("meta"):
         model = network()
     with DeviceReads() as reads:
-        run(case.make(folder), model, count, epochs=1)
+        run(case.make(folder), model, count, epochs=1, experiment=case.experiment(folder))
     return Counter(reads.found)
 
 

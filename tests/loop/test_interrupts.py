@@ -1,8 +1,10 @@
 """A first Ctrl-C finishes the update, a second raises at once, and signals are otherwise left alone."""
 
+import os
 import signal
 import threading
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,8 +14,10 @@ from trainhooks import (
     BatchBegin,
     BatchEnd,
     Completed,
+    Evaluation,
     HookDict,
     Interrupted,
+    every,
     train,
 )
 
@@ -42,6 +46,74 @@ def test_the_first_ctrl_c_finishes_the_update_and_returns_or_raises() -> None:
     assert equal(weights(model), weights(by_hand))
     assert equal(weights(other), weights(by_hand))
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_epoch_begin", "on_evaluation_begin", "on_batch_begin"])
+def test_sigterm_ends_the_run_within_one_update_wherever_it_comes(event: str) -> None:
+    """Keeps P34, in one process."""
+    called, before = list[int](), signal.getsignal(signal.SIGTERM)
+
+    def earlier(number: int, frame: FrameType | None) -> None:
+        called.append(number)
+
+    def terminate(ctx: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, earlier)
+    try:
+        model = linear()
+        evaluations = [Evaluation("val", batches(1), when=every(1, "updates"))]
+        with pytest.raises(SystemExit) as caught:
+            train(
+                model, batches(6), squares, sgd(model), epochs=1, evaluations=evaluations,
+                hooks=cast("HookDict", {event: terminate}),
+            )  # fmt: skip
+        result = train(
+            model, batches(6), squares, sgd(model), epochs=1, evaluations=evaluations, on_interrupt="return",
+            hooks=cast("HookDict", {event: terminate}),
+        )  # fmt: skip
+        assert signal.getsignal(signal.SIGTERM) is earlier
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
+    assert result.end == Interrupted(signal.SIGTERM)
+    assert result.at.updates <= 1
+    assert called == [signal.SIGTERM] * 2
+
+
+def test_sigterm_again_changes_nothing_and_ctrl_c_after_it_raises() -> None:
+    def again(ctx: BatchBegin) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    def then_ctrl_c(ctx: BatchEnd) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    model = linear()
+    result = train(
+        model, batches(6), squares, sgd(model), epochs=1, hooks={"on_batch_begin": again}, on_interrupt="return"
+    )
+    assert (result.end, result.at.updates) == (Interrupted(signal.SIGTERM), 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            model, batches(6), squares, sgd(model), epochs=1,
+            hooks={"on_batch_begin": again, "on_batch_end": then_ctrl_c},
+        )  # fmt: skip
+
+
+def test_a_child_that_was_forked_in_the_run_dies_of_sigterm() -> None:
+    ends = list[int]()
+
+    def fork(ctx: BatchEnd) -> None:
+        if (child := os.fork()) == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(7)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    model = linear()
+    result = train(model, batches(2), squares, sgd(model), epochs=1, hooks={"on_batch_end": fork})
+    assert ends == [-signal.SIGTERM] * 2
+    assert result.end == Completed()
 
 
 def test_the_second_ctrl_c_raises_at_once() -> None:

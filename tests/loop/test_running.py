@@ -133,7 +133,7 @@ def test_what_the_step_or_the_data_raise_says_how_far_the_run_was() -> None:
 
 
 def test_all_end_hooks_run_and_the_original_error_carries_the_others() -> None:
-    """Keeps P05."""
+    """Keeps P05, and P36 in one process."""
     model, trace = linear(), list[tuple[object, ...]]()
 
     def fail(ctx: BatchEnd) -> None:

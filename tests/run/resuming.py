@@ -1,6 +1,6 @@
 """A run with everything that a resume can get wrong, and what it leaves behind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -10,12 +10,13 @@ from torch import nn
 
 from tests.loop.programs import Batch, squares
 from tests.run.saved import state_of
-from trainhooks import EVENTS, Evaluation, Experiment, HookSet, Slots, TrainResult, Trigger, every, train
-from trainhooks.data import seeded_loader
+from trainhooks import EVENTS, Evaluation, Experiment, HookSet, Rank, Slots, TrainResult, Trigger, every, train
+from trainhooks.data import SeededLoader, seeded_loader
 from trainhooks.hooks import checkpoint, clip_grad_norm, csv, early_stopping, ema, history, lr_monitor, lr_schedule
 
 Precision: TypeAlias = Literal["float32", "bf16-mixed", "fp16-mixed"]
 SAMPLES = 23
+ALONE = Rank()
 _NOT_TRAINING = (
     "on_train_begin", "on_train_end", "on_train_loop_registration", "on_multiprocess_start", "on_checkpoint_saved",
 )  # fmt: skip
@@ -39,6 +40,19 @@ class Noisy:
         return x + 0.1 * torch.randn(3), y
 
 
+@frozen
+class Unsized:
+    """Data with a cursor and without a length."""
+
+    inner: SeededLoader[Batch]
+
+    def epoch_batches(self, epoch: int, start: int = 0, rank: Rank = ALONE) -> Iterator[Batch]:
+        return self.inner.epoch_batches(epoch, start, rank)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch_batches(0)
+
+
 @frozen(kw_only=True)
 class Program:
     """What a run does, but for where it stops."""
@@ -48,6 +62,8 @@ class Program:
     precision: Precision = "float32"
     workers: int = 0
     evaluate: Trigger = every(1, "epochs")
+    sized: bool = True
+    """Whether its data says how many batches it has."""
 
 
 @define
@@ -87,7 +103,7 @@ def noting(trace: list[tuple[object, ...]]) -> HookSet:
 
     def hook(event: str) -> Any:
         def note(ctx: Any) -> None:
-            trace.append((event, ctx.at))
+            trace.append((event, ctx.at, getattr(ctx, "since", None)))
 
         return note
 
@@ -103,9 +119,10 @@ def ran(
     data, trace, model = Noisy(), list[tuple[object, ...]](), network()
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
     checked = [(torch.randn(4, 3, generator=torch.Generator().manual_seed(one)), torch.zeros(4, 2)) for one in range(2)]
+    loader = seeded_loader(data, batch_size=3, seed=5, workers=program.workers)
     result = train(
         model,
-        seeded_loader(data, batch_size=3, seed=5, workers=program.workers),
+        loader if program.sized else Unsized(loader),
         squares,
         optimizer,
         epochs=4,

@@ -16,10 +16,10 @@ def experiment(folder: Path, **more: Any) -> Experiment:
     return Experiment(project="tests", name="saving", root=folder, **more)
 
 
-def loader(samples: int = 24, batch_size: int = 4) -> SeededLoader[Batch]:
+def loader(samples: int = 24, batch_size: int = 4, workers: int = 0) -> SeededLoader[Batch]:
     generator = torch.Generator().manual_seed(1)
     data = [(torch.randn(3, generator=generator), torch.randn(2, generator=generator)) for _ in range(samples)]
-    return seeded_loader(data, batch_size=batch_size, seed=2)
+    return seeded_loader(data, batch_size=batch_size, seed=2, workers=workers)
 
 
 def run(

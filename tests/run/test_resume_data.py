@@ -11,7 +11,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tests.loop.programs import batches, linear
 from tests.run.saved import loader, run, state_of
-from trainhooks import BatchBegin, EndEpoch, EpochBegin, ResumeError, TrainResult, at_points, every_seconds
+from trainhooks import BatchBegin, EndEpoch, EpochBegin, ResumeError, TrainResult, at_points, every_seconds, named
 from trainhooks.data import first
 from trainhooks.hooks import checkpoint
 
@@ -39,6 +39,12 @@ def stateful(workers: int = 0) -> Iterable[Any]:
     return loader
 
 
+def stateful_of_the_global_stream() -> Iterable[Any]:
+    torch.manual_seed(8)
+    loader: Iterable[Any] = StatefulDataLoader(dataset(), 4, shuffle=True)
+    return loader
+
+
 def stateful_with_workers() -> Iterable[Any]:
     return stateful(2)
 
@@ -52,7 +58,7 @@ def trained(
     seen = [] if seen is None else seen
 
     def note(ctx: BatchBegin) -> None:
-        seen.append(ctx.batch[0].tolist())
+        seen.append((ctx.batch[0].tolist(), float(torch.rand(()))))
 
     when = every_seconds(1e9) if save is None else at_points([save], "updates")
     result = run(
@@ -65,7 +71,13 @@ def trained(
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # by torchdata
 
 
-@pytest.mark.parametrize("make", [loader, lambda: first(loader(), 5), stateful, stateful_with_workers])
+EXACT: list[Make] = [
+    loader, lambda: loader(workers=2), lambda: first(loader(), 5), stateful, stateful_of_the_global_stream,
+    stateful_with_workers,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", EXACT)
 @pytest.mark.parametrize("stop", [2, 5, 7])
 def test_data_that_knows_its_place_goes_on_within_an_epoch(tmp_path: Path, make: Make, stop: int) -> None:
     """Keeps P18 and P19."""
@@ -106,8 +118,8 @@ def test_other_data_goes_on_where_an_epoch_ended(tmp_path: Path, make: Make) -> 
 def test_what_is_lost_within_an_epoch_is_said_and_must_refuses_it(tmp_path: Path) -> None:
     """Keeps P19."""
     _, expected = trained(tmp_path / "whole", shuffled, 12)
-    saver = checkpoint(when=at_points([5, 8], "updates"))
-    run(tmp_path / "parts", saver, data=shuffled(), updates=8, seed=5)
+    second = named("second", checkpoint(when=at_points([8], "updates")))
+    trained(tmp_path / "parts", shuffled, 8, save=5, hooks=second)
     with pytest.raises(ResumeError, match=r"update 8 was made within an epoch, .*seeded_loader"):
         trained(tmp_path / "parts", shuffled, 12, resume="must")
     with pytest.warns(RuntimeWarning, match=r"goes on from update 5, so 3 updates are trained again"):

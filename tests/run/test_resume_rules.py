@@ -9,16 +9,19 @@ import pytest
 from torch import nn
 
 from tests.loop.programs import batches, linear, sgd, squares
-from tests.run.saved import experiment, loader, run, steps
+from tests.run.saved import experiment, loader, run, scripted, steps
 from trainhooks import (
+    Answer,
     BatchEnd,
     CheckpointError,
+    EndEpoch,
     EpochBegin,
     HookSet,
     NoExperimentError,
     OptimizerStepped,
     ResumeError,
     RunDefinitionError,
+    Save,
     TrainBegin,
     every,
     load_weights,
@@ -166,6 +169,36 @@ def test_an_epoch_begins_once_in_the_runs_life(tmp_path: Path) -> None:
     for updates in (2, 8, 9, 14):
         run(tmp_path, hooks, updates=updates, resume="auto")
     assert begun == [(0, 0), (1, 6), (2, 12)]
+
+
+def test_a_checkpoint_made_as_a_run_goes_on_has_the_values_of_its_update(tmp_path: Path) -> None:
+    def save(ctx: TrainBegin) -> Save | None:
+        return Save("again") if ctx.resumed else None
+
+    hooks: Any = [EACH, {"name": "saving", "on_train_begin": save}]
+    first = run(tmp_path, hooks, updates=2, evaluations=[scripted([5.0, 4.0])])
+    again = run(tmp_path, hooks, updates=2, evaluations=[scripted([])], resume="must")
+    assert again.checkpoints[-1].tags == ("again",)
+    assert again.checkpoints[-1].metrics == first.checkpoints[-1].metrics
+    assert again.checkpoints[-1].metrics["val/score"] == 4.0
+
+
+def test_an_epoch_that_was_ended_as_it_began_stays_ended(tmp_path: Path) -> None:
+    trained = list[tuple[int, int]]()
+
+    def end_the_second(ctx: EpochBegin) -> list[Answer]:
+        return [Save("here"), EndEpoch("not this one")] if ctx.at.epoch == 1 else []
+
+    def note(ctx: BatchEnd) -> None:
+        trained.append((ctx.at.epoch, ctx.at.updates))
+
+    hooks: Any = [{"name": "ending", "on_epoch_begin": end_the_second, "on_batch_end": note}]
+    run(tmp_path, hooks, epochs=3)
+    expected = [(0, n) for n in range(1, 7)] + [(2, n) for n in range(7, 13)]
+    assert trained == expected
+    trained.clear()
+    run(tmp_path, hooks, epochs=3, resume=6)
+    assert trained == expected[6:]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from attrs import evolve
 
@@ -11,7 +14,7 @@ from trainhooks.store import Store
 from .attempts import Attempt, newest_attempt
 from .manifest import Manifest, StoredFile
 from .reading import STATE, STATE_FORMAT, STATE_VERSION
-from .snapshots import Snapshot
+from .snapshots import Pending, Snapshot
 from .tree import Json
 
 
@@ -34,11 +37,17 @@ def write_files(store: Store, draft: Manifest, snapshot: Snapshot) -> Manifest:
         CheckpointError: if a file cannot be written, naming store, step and object.
     """
     try:
-        files = [_put(store, draft, one.name, one.data) for one in snapshot.files()]
-        files.append(_put(store, draft, STATE, _state_file(snapshot.skeleton)))
+        files = [*snapshot.files(), Pending(name=STATE, data=memoryview(_state_file(snapshot.skeleton)))]
+        with _hashed_beside(files) as digests:
+            for one in files:
+                _put(store, draft, one)
     finally:
         snapshot.release()
-    return evolve(draft, files=tuple(files))
+    stored = (
+        StoredFile(name=one.name, key=draft.prefix + one.name, size=len(one.data), sha256=digest)
+        for one, digest in zip(files, digests, strict=True)
+    )
+    return evolve(draft, files=tuple(stored))
 
 
 def commit(store: Store, attempt: Attempt, manifest: Manifest) -> None:
@@ -65,13 +74,25 @@ def commit(store: Store, attempt: Attempt, manifest: Manifest) -> None:
         raise _failure(store, manifest, manifest.key, error) from error
 
 
-def _put(store: Store, draft: Manifest, name: str, data: bytes | memoryview) -> StoredFile:
-    key, digest = draft.prefix + name, hashlib.sha256(data)  # one buffer from here to the store: no copy is made
+@contextmanager
+def _hashed_beside(files: Sequence[Pending]) -> Generator[list[str]]:
+    """The sha256 of each file, there when the block is left: writing waits for the disk or the network meanwhile."""
+    digests: list[str] = []
+    thread = threading.Thread(target=lambda: digests.extend(hashlib.sha256(one.data).hexdigest() for one in files))
+    thread.daemon = True
+    thread.start()
     try:
-        store.put(key, data)
+        yield digests
+    finally:
+        thread.join()  # before the memory is used again
+
+
+def _put(store: Store, draft: Manifest, file: Pending) -> None:
+    key = draft.prefix + file.name
+    try:
+        store.put(key, file.data)  # one buffer from here to the store: no copy is made
     except StorageError as error:
         raise _failure(store, draft, key, error) from error
-    return StoredFile(name=name, key=key, size=len(data), sha256=digest.hexdigest())
 
 
 def _state_file(skeleton: Json) -> bytes:

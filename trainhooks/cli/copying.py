@@ -1,7 +1,8 @@
 """`trainhooks runs sync`: runs of one store in another. A checkpoint is whole there, or not visible.
 
-Of each run, `run.json` and the tokens of its attempts come first, then each checkpoint, the oldest first: its data, and
-last its manifest. Nothing is overwritten. So a copy that was interrupted is gone on with by starting it again.
+Of each run, `run.json` and the tokens of its attempts come first, then what hooks left beside the checkpoints, then
+each checkpoint, the oldest first: its data, and last its manifest. Nothing is overwritten. So a copy that was
+interrupted is gone on with by starting it again.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from trainhooks.sinks import printable
 from trainhooks.store import Store, open_store, parse_manifest_key
 
 from .exits import BAD, GOOD
-from .finding import ATTEMPTS, FACTS, Found, find_runs
+from .finding import ATTEMPTS, BESIDE, FACTS, MANIFESTS, Found, find_runs
 from .numbers import print_json, several
 from .verifying import is_there
 
@@ -75,9 +76,10 @@ def copy_run(found: Found, target: Store) -> Iterator[Copied]:
             yield Copied(url=source.url, key=key, outcome=_create(target, key, data, there))
     if clashes:
         return
-    for key in sorted(key for key in found.objects if parse_manifest_key(key) is not None):
+    for key in _data_first(found.objects):
+        copy = _copy_checkpoint if key.startswith(MANIFESTS) else _copy_object
         try:
-            yield Copied(url=source.url, key=key, outcome=_copy_checkpoint(source, target, key, there))
+            yield Copied(url=source.url, key=key, outcome=copy(source, target, key, there))
         except _ObstacleError as error:
             yield Copied(url=source.url, key=key, outcome=error.outcome, why=error.why)
         except ObjectMissingError as error:
@@ -86,7 +88,7 @@ def copy_run(found: Found, target: Store) -> Iterator[Copied]:
 
 
 class _ObstacleError(Exception):
-    """Why a checkpoint is not copied."""
+    """Why something is not copied."""
 
     def __init__(self, outcome: Outcome, why: str) -> None:
         super().__init__(why)
@@ -96,7 +98,23 @@ class _ObstacleError(Exception):
 
 def _records(keys: Iterable[str]) -> list[str]:
     """What tells of the run itself, `run.json` first."""
-    return sorted((key for key in keys if key == FACTS or key.startswith(ATTEMPTS)), key=lambda key: (key != FACTS, key))
+    told = (key for key in keys if key == FACTS or key.startswith(ATTEMPTS))
+    return sorted(told, key=lambda key: (key != FACTS, key))
+
+
+def _data_first(keys: Iterable[str]) -> list[str]:
+    """What lies beside the checkpoints, the indices of artifacts after their files; then the manifests by step."""
+    beside = sorted(key for key in keys if key.startswith(BESIDE))
+    return beside + sorted(key for key in keys if parse_manifest_key(key) is not None)
+
+
+def _copy_object(source: Store, target: Store, key: str, there: Mapping[str, int]) -> Outcome:
+    if key not in there:
+        target.put(key, _ahead(source.stream(key)))
+        return "copied"
+    if _digest(target.stream(key)) != _digest(source.stream(key)):
+        raise _ObstacleError("conflict", _OTHER)
+    return "there"
 
 
 def _copy_checkpoint(source: Store, target: Store, key: str, there: Mapping[str, int]) -> Outcome:

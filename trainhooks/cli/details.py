@@ -1,7 +1,9 @@
 """`trainhooks runs show`: one run in all that its folder tells."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from trainhooks.checkpoint import Manifest
 from trainhooks.sinks import printable, show_table
@@ -14,7 +16,7 @@ from .numbers import moment, plain, print_json, short, size
 from .overview import bests, row
 
 ATTEMPT_HEAD = ("attempt", "resumed from", "changed", "host", "pid", "torch", "trainhooks")
-CHECKPOINT_HEAD = ("step", "epoch", "attempt", "created", "size", "tags", "metrics", "")
+CHECKPOINT_HEAD = ("step", "epoch", "attempt", "created", "size", "tags", "metrics", "notes")
 CURVE_HEAD = ("value", "curve", "first", "last", "least", "most", "steps")
 
 
@@ -45,11 +47,7 @@ def document(run: RunFolder, curves: Curves) -> dict[str, object]:
 
 def facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     """What never changes of the run, in words: the configuration that it began with, and what it ran on."""
-    for name, value in run.facts.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", _word(one)) for key, one in sorted(value.items()))
-        else:
-            yield name, _word(value)
+    yield from _flat("", run.facts)
 
 
 def attempt_cells(one: AttemptFacts) -> Sequence[str]:
@@ -88,7 +86,8 @@ def marks(run: RunFolder, one: Manifest) -> list[str]:
 def curve_cells(name: str, line: Mapping[int, float], blocks: str) -> Sequence[str]:
     """A value's row of the table."""
     values, steps = list(line.values()), list(line)
-    told = (short(one) for one in (values[0], values[-1], min(values), max(values)))
+    numbers = [one for one in values if not math.isnan(one)] or values
+    told = (short(one) for one in (values[0], values[-1], min(numbers), max(numbers)))
     return (name, sparkline(values, marks=blocks), *told, f"{steps[0]} to {steps[-1]}")
 
 
@@ -96,7 +95,8 @@ def _print(run: RunFolder, curves: Curves) -> None:
     heading = " / ".join((run.name_of("project", 2), run.name_of("name", 1), run.found.run_id))
     print(printable(heading))
     print(printable(run.found.store.url))
-    print(f"started {moment(run.started)} UTC" if run.started is not None else "")
+    if run.started is not None:
+        print(f"started {moment(run.started)} UTC")
     _print_table("Facts", ("fact", "value"), list(facts(run)))
     _print_table("Attempts", ATTEMPT_HEAD, [attempt_cells(one) for one in run.attempts])
     _print_table("Checkpoints", CHECKPOINT_HEAD, [checkpoint_cells(run, one) for one in run.manifests])
@@ -145,5 +145,10 @@ def _size(one: Manifest) -> int:
     return sum(file.size for file in one.files)
 
 
-def _word(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _flat(above: str, facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{above}{name}.", cast("Mapping[str, object]", value))
+        else:
+            parts = cast("list[object]", value) if isinstance(value, list) else [] if value is None else [value]
+            yield f"{above}{name}", ", ".join(map(str, parts)) or "-"

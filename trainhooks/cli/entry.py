@@ -93,11 +93,11 @@ def _add_verbs(verbs: _Verbs) -> None:
     )  # fmt: skip
     removing = _verb(
         verbs, "rm", lambda given: remove_run(given.url, given.json, given.yes),
-        "Remove a run: manifests first, then data. Other objects in its folder stay.",
+        "Remove a run: manifests first, then data. What trainhooks did not write stays.",
     )  # fmt: skip
     syncing = _verb(
         verbs, "sync", lambda given: copy_runs(given.source, given.target, given.json),
-        "Copy runs to another store, under the same keys. Nothing is overwritten; start it again if it was interrupted.",
+        "Copy runs to another store, under the same keys. Nothing is overwritten; if interrupted, start it again.",
     )  # fmt: skip
     for verb in (listing, showing, verifying):
         verb.add_argument("url", help=_PLACE)

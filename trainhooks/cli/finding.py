@@ -15,6 +15,8 @@ FACTS = "run.json"
 ATTEMPTS = "attempts/"
 MANIFESTS = "manifests/"
 DATA = "ckpt/"
+BESIDE = ("artifacts/", "records/")
+"""Where hooks put what they leave beside checkpoints."""
 
 _ATTEMPT = re.compile(r"attempts/[0-9]{6,}\.json")
 
@@ -44,9 +46,10 @@ def find_runs(url: str) -> list[Found]:
         UsageError: if there is none.
         StorageError: if the place cannot be listed.
     """
-    found = runs_in(open_store(url))
+    store = open_store(url)
+    found = runs_in(store)
     if not found:
-        raise UsageError(f"There is no run in {open_store(url).url}.")
+        raise UsageError(f"There is no run in {store.url}.")
     return found
 
 
@@ -99,7 +102,7 @@ def folders_of(keys: Iterable[str]) -> frozenset[str]:
 
 def is_of_a_run(key: str) -> bool:
     """Whether an object in a run's folder is one of those that trainhooks writes there."""
-    return key == FACTS or key.startswith((ATTEMPTS, MANIFESTS, DATA))
+    return key == FACTS or key.startswith((ATTEMPTS, MANIFESTS, DATA, *BESIDE))
 
 
 def _folder_by(key: str) -> str | None:

@@ -138,10 +138,10 @@ def _manifest(key: str, text: bytes) -> Manifest:
 
 def _attempt(key: str, text: bytes) -> AttemptFacts:
     data = _object(key, text)
-    number, origin, facts = data.get("number"), data.get("resumed_from"), data.get("facts") or {}
-    if not isinstance(number, int) or not isinstance(origin, int | None) or not isinstance(facts, dict):
+    number, origin, facts = (data.get(name) for name in ("number", "resumed_from", "facts"))
+    if not isinstance(number, int) or not isinstance(origin, int | None) or not isinstance(facts, Mapping):
         raise CheckpointError("it is not the token of an attempt")
-    return AttemptFacts(number=number, resumed_from=origin, facts=cast("dict[str, object]", facts))
+    return AttemptFacts(number=number, resumed_from=origin, facts=cast("Mapping[str, object]", facts))
 
 
 def _object(key: str, text: bytes) -> dict[str, object]:

@@ -13,7 +13,7 @@ from trainhooks.store import open_store
 from .exits import GOOD
 from .finding import runs_in
 from .folder import RunFolder, read_folder
-from .numbers import moment, plain, print_json, short
+from .numbers import moment, plain, print_json, several, short
 
 HEAD = ("project", "name", "run", "steps", "newest whole", "attempts", "best", "started")
 
@@ -48,10 +48,15 @@ def list_runs(url: str, as_json: bool) -> int:
     runs = [read_folder(one) for one in runs_in(store)]
     if as_json:
         print_json([row(one) for one in runs])
-    elif runs:
+        return GOOD
+    if runs:
         show_table(HEAD, [cells(one) for one in runs])
     else:
         print(f"There is no run in {store.url}.", file=sys.stderr)
+    for one in runs:
+        if one.unreadable:
+            what = several(len(one.unreadable), "record")
+            print(f"{what} of {one.found.store.url} cannot be read; see trainhooks runs verify.", file=sys.stderr)
     return GOOD
 
 

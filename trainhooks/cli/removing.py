@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from trainhooks.sinks import printable
+from trainhooks.store import open_store
 
 from .exits import BAD, GOOD, UsageError
-from .finding import ATTEMPTS, DATA, FACTS, MANIFESTS, Found, is_of_a_run, the_run
+from .finding import ATTEMPTS, BESIDE, DATA, FACTS, MANIFESTS, Found, is_of_a_run, the_run
 from .numbers import print_json, several, size
 
-ORDER = (MANIFESTS, DATA, ATTEMPTS, FACTS)
+ORDER = (MANIFESTS, DATA, *BESIDE, ATTEMPTS, FACTS)
 """What goes first: without manifests nobody reads the data, and with `run.json` it can be found and removed again."""
 
 
@@ -19,7 +22,7 @@ def remove_run(url: str, as_json: bool, sure: bool) -> int:
     Raises:
         UsageError: if there is no such run, or nobody can be asked.
     """
-    found = the_run(url)
+    found = _seen_from_above(the_run(url))
     if not (sure or _asked(found)):
         print("Nothing was removed.", file=sys.stderr)
         return BAD
@@ -46,6 +49,12 @@ def remove(found: Found) -> Sequence[str]:
         found.store.delete(keys)
         gone += keys
     return gone
+
+
+def _seen_from_above(found: Found) -> Found:
+    """The same folder as a part of the one above it, if it is local: so it goes with the last object in it."""
+    above, _, name = found.store.url.rpartition("/")
+    return found if "://" in above else evolve(found, store=open_store(above or "/").at(name))
 
 
 def _asked(found: Found) -> bool:

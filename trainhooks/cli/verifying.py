@@ -54,7 +54,7 @@ def verify_runs(url: str, as_json: bool) -> int:
         print_json({"damaged": len(damaged), "verdicts": [asdict(one) for one in verdicts]})
     else:
         checked = several(sum(one.step is not None for one in verdicts), "checkpoint")
-        print(f"{checked} read; {several(len(damaged), 'record')} damaged." if damaged else f"{checked} read; all good.")
+        print(f"{checked} read, {several(len(damaged), 'record') + ' damaged' if damaged else 'all good'}.")
     return BAD if damaged else GOOD
 
 

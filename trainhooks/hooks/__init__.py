@@ -16,6 +16,7 @@ from .records import Entry, History, Sheet, csv, history
 from .safeguards import stop_on_constant_predictions, stop_on_nonfinite, time_limit
 from .saving import checkpoint
 from .schedules import lr_schedule, torch_scheduler
+from .segments import Segments, jsonl
 from .sources import save_source
 from .stopping import Best, Mode, early_stopping, threshold_stopping
 from .tracing import profiler
@@ -28,6 +29,7 @@ __all__ = [
     "Entry",
     "History",
     "Mode",
+    "Segments",
     "Sheet",
     "checkpoint",
     "clip_grad_norm",
@@ -45,6 +47,7 @@ __all__ = [
     "grad_noise",
     "grad_stats",
     "history",
+    "jsonl",
     "linear",
     "lr_monitor",
     "lr_schedule",

@@ -47,8 +47,9 @@ def paths_of(factory: str, words: str, given: object) -> tuple[str, ...]:
     Raises:
         HookDefinitionError: if it is neither.
     """
-    single = isinstance(given, str | os.PathLike) or not isinstance(given, Iterable)
-    several = (cast("object", given),) if single else tuple(cast("Iterable[object]", given))
+    several: tuple[object, ...] = (given,)
+    if isinstance(given, Iterable) and not isinstance(given, str | os.PathLike):
+        several = tuple(cast("Iterable[object]", given))
     for one in several:
         if not isinstance(one, str | os.PathLike) or not os.fspath(cast("str", one)):
             raise HookDefinitionError(f"{factory} takes {words}, a str or a Path each, got {one!r}.")
@@ -168,4 +169,4 @@ def _plain(value: object) -> object:
         return {str(key): _plain(one) for key, one in cast("Mapping[object, object]", value).items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(one) for one in cast("Iterable[object]", value)]
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(cast("object", value)))  # so that it is the same in every process
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # so that it is the same in every process

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, final
 
 from attrs import define, field, frozen
@@ -44,15 +45,21 @@ class Member:
         """Make its first state."""
         init: Callable[..., object] | None = self.owner.init
         assert init is not None
+        self.take_state("init", lambda: init(begin))
+
+    def take_state(self, source: str, make: Callable[[], object]) -> None:
+        """Take over the state that `make` gives, unless the set is quarantined and that raises."""
         try:
-            self.scope.state = init(begin)
+            self.scope.state = make()
             self.has_state = True
         except Exception as error:
             if not self.owner.quarantined:
-                error.add_note(f"Raised in the init of the hook set {self.owner.name!r}.")
+                error.add_note(f"Raised in the {source} of the hook set {self.owner.name!r}.")
                 raise
             self.scope.failures += 1
-            _log.exception("The init of hook set %r raised; it is switched off, the run goes on.", self.owner.name)
+            _log.exception(
+                "The %s of hook set %r raised; it is switched off, the run goes on.", source, self.owner.name
+            )
 
     def hooks(self, event: str) -> Iterator[Bound]:
         """Its hooks on an event."""
@@ -105,7 +112,8 @@ class Bindings:
         """Let the sets go on from saved states; `restored(fresh, saved)` makes a state of what was saved of it."""
         for member in self.members:
             if member.has_state and member.owner.name in saved:
-                member.scope.state = restored(member.scope.state, saved[member.owner.name])
+                one = saved[member.owner.name]
+                member.take_state("saved state", partial(restored, member.scope.state, one))
 
     def keepers(self) -> dict[str, Keep]:
         """What the sets that have a say in it want of checkpoints, by their names."""

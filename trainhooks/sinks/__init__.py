@@ -1,5 +1,5 @@
 """Where results are shown: tables and bars in a terminal."""
 
-from .terminal import Bar, Console, Terminal, show_table, terminals
+from .terminal import Bar, Console, Terminal, printable, show_table, terminals
 
-__all__ = ["Bar", "Console", "Terminal", "show_table", "terminals"]
+__all__ = ["Bar", "Console", "Terminal", "printable", "show_table", "terminals"]

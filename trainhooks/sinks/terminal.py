@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from rich import console as rich_console
     from rich import progress as rich_progress
 
+_NARROWEST = 32
+"""Characters of a column of lists, which are broken if the terminal is too narrow. Nothing else is."""
+
 Console: TypeAlias = "rich_console.Console"
 """Rich's `Console`: where to show something, and what that place can show."""
 
@@ -102,10 +105,10 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]], file: TextIO 
         rows: A cell for each column.
         file: Where; None for standard output.
     """
-    file = sys.stdout if file is None else file
-    rows = [[printable(cell) for cell in row] for row in rows]
-    if not (file.isatty() and _drawn_by_rich(head, rows, file)):
-        file.writelines(f"{line}\n" for line in _aligned(head, rows))
+    shown_in = file or sys.stdout
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if not (shown_in.isatty() and _drawn_by_rich(head, shown, shown_in)):
+        shown_in.writelines(f"{line}\n" for line in _aligned(head, shown))
 
 
 def printable(text: str) -> str:
@@ -124,6 +127,11 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
+def _least_width(column: Sequence[str]) -> int:
+    longest = max(map(len, column))
+    return min(longest, _NARROWEST) if any(", " in one for one in column) else longest
+
+
 def _drawn_by_rich(head: Sequence[str], rows: Sequence[Sequence[str]], file: TextIO) -> bool:
     try:
         from rich.console import Console as RichConsole
@@ -131,9 +139,13 @@ def _drawn_by_rich(head: Sequence[str], rows: Sequence[Sequence[str]], file: Tex
     except ImportError:
         return False
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for word in head:
-        table.add_column(word, overflow="fold")
+    widths = [_least_width(column) for column in zip(head, *rows, strict=True)]
+    for word, width in zip(head, widths, strict=True):
+        table.add_column(word, min_width=width)
     for row in rows:
         table.add_row(*row)
-    RichConsole(file=file, markup=False, emoji=False, highlight=False).print(table)
+    console = RichConsole(file=file, markup=False, emoji=False, highlight=False)
+    # The terminal breaks lines that are too long; rich would cut them.
+    console.width = max(console.width, sum(widths) + 2 * len(widths) - 2)
+    console.print(table)
     return True

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from tests.source import TOP, Import, Module, imports
 
 STOREY_OF = {
+    "__main__": 7,
     **dict.fromkeys(("cli", "testing"), 6),
     **dict.fromkeys(("run", "hooks"), 5),
     "checkpoint": 4,

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def program(*words: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", "-m", "trainhooks.cli", *map(str, words)]
+    command = [sys.executable, "-W", "error", "-m", "trainhooks", *map(str, words)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -122,7 +122,7 @@ def test_a_reader_that_has_enough_ends_the_program_quietly(left: Left) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     ended = subprocess.run(
-        [sys.executable, "-m", "trainhooks.cli", "runs", "show", str(left.newer)],
+        [sys.executable, "-m", "trainhooks", "runs", "show", str(left.newer)],
         cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(writing)

@@ -67,7 +67,7 @@ def test_wherever_it_is_interrupted_no_checkpoint_is_broken_and_it_can_be_done_a
 def test_nobody_to_ask_is_a_refusal(left: Left) -> None:
     before = files(left.root)
     ended = subprocess.run(
-        [sys.executable, "-m", "trainhooks.cli", "runs", "rm", str(left.older)],
+        [sys.executable, "-m", "trainhooks", "runs", "rm", str(left.older)],
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 2

@@ -128,6 +128,30 @@ def test_a_run_that_ends_early_is_saved_as_it_is(tmp_path: Path, ending: str) ->
     assert isinstance(result.end, Interrupted) == (ending == "interrupted")
 
 
+def test_a_run_that_goes_on_and_stops_at_once_is_not_saved_again(tmp_path: Path) -> None:
+    def stop(ctx: TrainBegin) -> Stop | None:
+        return Stop("at once") if ctx.resumed else None
+
+    hooks: Any = [checkpoint(when=every(2, "updates")), {"name": "stop", "on_train_begin": stop}]
+    first = run(tmp_path, hooks, updates=4)
+    again = run(tmp_path, hooks, updates=9, resume="must")
+    assert again.checkpoints == first.checkpoints
+
+
+def test_a_checkpoint_in_the_foreground_is_there_before_training_goes_on(tmp_path: Path) -> None:
+    events = list[tuple[str, int]]()
+
+    def note(ctx: Any) -> None:
+        events.append((type(ctx).__name__, ctx.at.updates))
+
+    hooks: Any = [
+        checkpoint(when=every(1, "updates"), background=False),
+        {"name": "note", "on_batch_end": note, "on_checkpoint_saved": note},
+    ]
+    run(tmp_path, hooks, updates=3)
+    assert events == [(name, step) for step in (1, 2, 3) for name in ("BatchEnd", "CheckpointSaved")]
+
+
 def test_a_run_without_policy_is_not_saved_at_its_end(tmp_path: Path) -> None:
     def stop(ctx: BatchEnd) -> Stop:
         return Stop("at once")

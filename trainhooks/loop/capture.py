@@ -46,8 +46,7 @@ def begin_at(live: Live, state: State) -> None:
     live.resumed = True
     loop: dict[str, Any] = state["loop"]
     live.move_to(state["progress"])
-    live.boundaries.newest.set(loop["boundary"])
-    live.boundaries.before.set(loop["boundary_before"])
+    live.boundaries.set(loop["boundary"], loop["boundary_before"])
     live.epoch_began = Progress(**loop["epoch_began"])
     live.fed, live.in_epoch, live.ends_epoch = loop["fed"], loop["in_epoch"], loop["ends_epoch"]
     live.history[:] = loop["history"]

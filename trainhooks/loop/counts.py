@@ -49,6 +49,20 @@ class Boundaries:
     """At the last one."""
     before: Counts = field(factory=Counts)
     """At the one before that, or when the epoch began."""
+    _since: Progress | None = field(default=None, init=False)
+
+    @property
+    def since(self) -> Progress:
+        """The newest, as hooks see it."""
+        if self._since is None:  # one for all the hooks of a window
+            self._since = self.newest.progress()
+        return self._since
+
+    def set(self, newest: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """Take over counts by name."""
+        self.newest.set(newest)
+        self.before.set(before)
+        self._since = None
 
     def has_moved(self, now: Counts) -> bool:
         """Whether anything was finished since the last one."""
@@ -63,9 +77,11 @@ class Boundaries:
         """Let the stretch of the epoch's end cover its last window, if nobody knew that it was the last."""
         if self.newest.batches == now.batches:
             self.newest.take(self.before)
+            self._since = None
 
     def move_to(self, now: Counts) -> None:
         """Open the next stretch here."""
         if self.has_moved(now):
             self.newest, self.before = self.before, self.newest
         self.newest.take(now)
+        self._since = None

@@ -106,7 +106,7 @@ class Live:
     @property
     def since(self) -> Progress:
         """How far the run was at the last boundary."""
-        return self.boundaries.newest.progress()
+        return self.boundaries.since
 
     def wants_epoch(self) -> bool:
         """Whether another epoch begins."""

@@ -111,5 +111,6 @@ def _going_on(prepare: Callable[[Live], None], state: dict[str, Any], bindings: 
         restore(live, state)
         bindings.restore_states(state["hooks"], restored_state)
         restore_streams(live, state)
+        state.clear()  # else a second copy of the model would stay for the whole run
 
     return prepare_and_restore

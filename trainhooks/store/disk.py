@@ -11,6 +11,7 @@ from typing import final
 from attrs import field, frozen
 
 _STAGED = re.compile(r".+#\d+")
+_PIECE = 4 << 20
 _DEAD_AFTER = 3600.0
 """Seconds after which an unfinished file that nobody writes to any more is debris."""
 
@@ -51,6 +52,15 @@ class Disk:
         self.sync(path)
         for folder in self._upwards(path.parent):
             self.sync(folder)
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """A file's bytes. Obstore streams a file in pieces of 8 KiB, which takes twenty times as long."""
+        path = self.base / key
+        if path.is_dir():
+            raise FileNotFoundError(path)
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                yield piece
 
     def tidy(self, keys: Iterable[str]) -> None:
         """Make durable that files are gone, and remove folders that became empty."""

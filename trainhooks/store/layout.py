@@ -6,6 +6,8 @@ A run's folder is `<root>/<project>/<experiment>/<run id>/`, in a bucket or on a
     attempts/000001.json                      create-only: one for each start of a process
     manifests/0000001200-000001.json          create-only: one for each checkpoint, written last
     ckpt/0000001200-000001-<nonce>/...        the data of a checkpoint, under keys that are never used again
+    artifacts/<name>...                       files, results and source that hooks keep
+    records/000001.jsonl                      segments of what the run recorded
 """
 
 import hashlib

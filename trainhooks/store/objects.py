@@ -41,7 +41,8 @@ class Store(Protocol):
         Args:
             key: Where to.
             data: One buffer, or an iterable of buffers, which are taken one by one and may be one buffer refilled.
-                An exception of the iterable passes through, and nothing is written.
+                An exception of the iterable passes through, and nothing is written. It must not read from a store
+                itself, at least not in the thread that takes from it.
             create: Whether the object must not be there yet. Asks for one buffer that no other process would write,
                 one with a random token in it: after a lost reply, equal bytes are taken for one's own.
 

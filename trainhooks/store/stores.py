@@ -92,7 +92,7 @@ class ObjectStorage:
     def stream(self, key: str) -> Iterator[bytes]:
         path = self._path(key)
         with self._doing("read from", key):
-            chunks = iter(self.backend().get(path).stream(min_chunk_size=CHUNK // 2))
+            chunks = self._chunks(path)
         while True:
             with self._doing("read from", key):
                 chunk = next(chunks, None)
@@ -133,6 +133,11 @@ class ObjectStorage:
         if self.disk is not None:
             with self._doing("removed from", "Unfinished files"):
                 self.disk.sweep(self.folder)
+
+    def _chunks(self, path: str) -> Iterator[bytes]:
+        if self.disk is not None:
+            return self.disk.pieces(path)
+        return iter(self.backend().get(path).stream(min_chunk_size=CHUNK // 2))
 
     def _put(self, key: str, data: "bytes | memoryview | _Pieces", passing: Sequence[Exception] = ()) -> None:
         path = self._path(key, new=True)

@@ -1,8 +1,0 @@
-"""The command line without its script: `python -m trainhooks.cli`."""
-
-import sys
-
-from .entry import main
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,6 +9,7 @@ from .counting import calls_by_hand, calls_by_trainhooks
 from .importing import shares_of_import
 from .programs import OPTIMIZERS, bare, whole
 from .report import (
+    CHECKPOINTS,
     INTRODUCTION,
     machine,
     table_of_calls,
@@ -27,6 +28,7 @@ from .rows import (
     rows_of_hooks,
     rows_of_import,
 )
+from .saving import rows_of_checkpoints
 from .starting import start_with
 
 
@@ -59,7 +61,9 @@ def main() -> None:
     say("Import, whole processes", table_of_rows("trainhooks / torch", imports))
     shares = table_of_import(shares_of_import())
     say("Imported on top of torch, as shares of torch's own import, garbage collector off", shares)
-    say("Goals", verdict([*hooks, *programs, *imports]))
+    checkpoints = rows_of_checkpoints()
+    say("Checkpoints", f"{CHECKPOINTS}\n{table_of_rows('ours / theirs', checkpoints)}")
+    say("Goals", verdict([*hooks, *programs, *imports, *checkpoints]))
     Path(__file__).with_name("RESULTS.md").write_text("\n".join(parts) + "\n")
     print(f"\nWritten to RESULTS.md after {time.perf_counter() - began:.0f} s.")
 

@@ -84,6 +84,29 @@ def _seconds(program: Program, model: nn.Module, optimizer: Optimizer) -> float:
         gc.enable()
 
 
+@final
+@frozen
+class Act:
+    """Something to time by the clock on the wall, because it waits for others."""
+
+    do: Callable[[], object]
+    after: Callable[[], object] = lambda: None
+    """Puts things back; it is not timed."""
+
+
+def take_turns(acts: Mapping[str, Act], *, rounds: int) -> Times:
+    """Do everything once a round, in the order given; a first round warms up and is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in acts}
+    with _frozen():
+        for _ in range(1 + rounds):
+            for name, act in acts.items():
+                began = time.perf_counter()
+                act.do()
+                times[name].append(time.perf_counter() - began)
+                act.after()
+    return {name: taken[1:] for name, taken in times.items()}
+
+
 def ratio(times: Times, name: str, against: str) -> Ratio:
     """One program against another."""
     ours, theirs = times[name], times[against]

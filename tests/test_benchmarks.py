@@ -1,6 +1,8 @@
 """The benchmarks compare what they say, refuse to time programs that train differently, and report exactly."""
 
 import gc
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ from benchmarks.importing import shares_in
 from benchmarks.programs import OPTIMIZERS, Program, batches, by_hand, tiny
 from benchmarks.report import table, table_of_rows, verdict
 from benchmarks.rows import FORMS, GOALS, Row, hooks_times, rows_of_accumulation
+from benchmarks.saving import CountedReads, rows_of_reading, rows_of_saving, training_of
 from benchmarks.starting import start_with
-from benchmarks.timing import Ratio, WeightsDifferError, race, ratio
+from benchmarks.timing import Act, Ratio, WeightsDifferError, race, ratio, take_turns
+from trainhooks.store import open_store
 
 SGD = OPTIMIZERS["SGD"]
 
@@ -56,6 +60,50 @@ def test_the_garbage_collector_rests_while_a_program_runs_and_works_again_after_
     with pytest.raises(LookupError):
         race({"fails": fails}, tiny, SGD, rounds=1)
     assert (seen, gc.isenabled(), gc.get_freeze_count()) == ([False], True, 0)
+
+
+def test_acts_take_turns_each_put_back_before_the_next() -> None:
+    turns: list[str] = []
+
+    def act(name: str) -> Act:
+        return Act(lambda: turns.append(name), lambda: turns.append(f"after {name}"))
+
+    times = take_turns({"one": act("one"), "other": act("other")}, rounds=2)
+    assert turns == ["one", "after one", "other", "after other"] * 3
+    assert {name: len(taken) for name, taken in times.items()} == {"one": 2, "other": 2}
+
+
+def test_saves_are_taken_away_again(tmp_path: Path) -> None:
+    rows = list(rows_of_saving(training_of(layers=2, units=3), tmp_path, rounds=2))
+    assert [one.what for one in rows] == [
+        "a save in the background / a copy",
+        "a save that is waited for / torch.save and fsync",
+    ]
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["ours/attempts/000001.json"]
+
+
+def test_each_object_of_a_checkpoint_is_read_once(tmp_path: Path) -> None:
+    rows = list(rows_of_reading(training_of(layers=2, units=3), tmp_path, rounds=1))
+    assert rows[-1] == Row(
+        what="reads of an object / 1", goal=1.0, ratio=Ratio(median=1.0, minimum=1.0, of_the_best=1.0)
+    )
+
+
+def test_reads_are_counted_by_object() -> None:
+    store = CountedReads(open_store("memory://"))
+    store.put("a", b"1")
+    store.put("b", b"2")
+    assert (bytes(store.get("a")), b"".join(store.stream("a")), store.reads) == (b"1", b"1", {"a": 2})
+
+
+def test_the_import_leaves_out_what_only_a_run_with_an_experiment_needs() -> None:
+    program = "import sys, trainhooks; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    late = ("cattrs", "obstore", "trainhooks.checkpoint", "trainhooks.hooks", "trainhooks.cli")
+    assert [one for one in imported if one.startswith(late)] == []
+    assert "trainhooks.loop" in imported
 
 
 def test_a_ratio_compares_within_rounds_and_the_quickest_of_all() -> None:

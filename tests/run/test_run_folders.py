@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from tests.loop.programs import linear
 from tests.run.saved import experiment, run, state_of, steps
@@ -79,6 +80,23 @@ def test_a_folder_that_was_moved_goes_on_and_touches_nothing_outside(tmp_path: P
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(one.relative_to(folder)): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+
+
+def test_a_compiled_model_is_saved_under_the_names_of_the_bare_one(tmp_path: Path) -> None:
+    """Keeps P16, for torch.compile."""
+
+    def save(ctx: BatchEnd) -> Save:
+        return Save()
+
+    compiled = cast("nn.Module", torch.compile(linear(), backend="eager"))
+    assert set(compiled.state_dict()) == {"_orig_mod.weight", "_orig_mod.bias"}
+    run(tmp_path, {"on_batch_end": save}, model=compiled, updates=2, seed=1)
+    bare = linear(seed=6)
+    load_weights(bare, experiment(tmp_path))
+    assert state_of(bare) == {name.removeprefix("_orig_mod."): value for name, value in state_of(compiled).items()}
+    again = cast("nn.Module", torch.compile(linear(seed=7), backend="eager"))
+    result = run(tmp_path, {"on_batch_end": save}, model=again, updates=2, seed=1, resume="must")
+    assert (result.at.updates, state_of(again)) == (2, state_of(compiled))
 
 
 def test_a_run_says_what_it_is(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TypeAlias, TypeGuard, cast, final
 
 import torch
@@ -79,13 +80,18 @@ def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
     Raises:
         CheckpointError: if the format has no name for a tensor's dtype.
     """
+    return _layout_of(tuple((name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()))
+
+
+@lru_cache(maxsize=8)  # the state of a run keeps its shapes from save to save
+def _layout_of(tensors: tuple[tuple[str, torch.dtype, torch.Size], ...]) -> Layout:
     places: list[Place] = []
     end = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
-        if tensor.dtype not in NAMES:
-            raise CheckpointError(f"The tensor {name!r} is of the dtype {tensor.dtype}, which cannot be saved.")
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        places.append(Place(name=name, dtype=tensor.dtype, shape=tuple(tensor.shape), begin=begin, end=end))
+    for name, dtype, shape in sorted(tensors, key=lambda one: -one[1].itemsize):
+        if dtype not in NAMES:
+            raise CheckpointError(f"The tensor {name!r} is of the dtype {dtype}, which cannot be saved.")
+        begin, end = end, end + shape.numel() * dtype.itemsize
+        places.append(Place(name=name, dtype=dtype, shape=tuple(shape), begin=begin, end=end))
     entries: dict[str, object] = {_METADATA: {"format": "pt"}}
     for one in places:
         entries[one.name] = {"dtype": NAMES[one.dtype], "shape": one.shape, "data_offsets": (one.begin, one.end)}
@@ -106,9 +112,11 @@ def write_tensors(memory: Tensor, layout: Layout, tensors: Mapping[str, Tensor],
     start = len(layout.header)
     memory[:start].copy_(torch.frombuffer(bytearray(layout.header), dtype=torch.uint8))
     with torch.no_grad():
-        for one in layout.places:
-            place = memory[start + one.begin : start + one.end].view(one.dtype).view(one.shape)
-            place.copy_(tensors[one.name], non_blocking=non_blocking)
+        sizes = [one.end - one.begin for one in layout.places]
+        parts = cast("tuple[Tensor, ...]", memory[start:].split(sizes))
+        for one, part in zip(layout.places, parts, strict=True):
+            tensor = tensors[one.name]
+            part.view(one.dtype).view_as(tensor).copy_(tensor, non_blocking=non_blocking)
 
 
 def read_tensors(chunks: Iterable[Buffer], size: int) -> dict[str, Tensor]:

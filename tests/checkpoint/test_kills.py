@@ -26,7 +26,7 @@ def test_checkpoints_written_over_each_other_do_not_survive_the_same_kills(tmp_p
     wells: list[bool] = []
     for seed in range(20):
         folder = tmp_path / str(seed)
-        killed(folder, "reused", 5, seed, lambda steps: wells.append(is_well(folder, "reused", steps)))  # noqa: B023
+        killed(folder, "reused", 5, seed, lambda steps: wells.append(is_well(folder, "reused", steps)))  # noqa: B023  # called at once
         if not all(wells):
             break
     assert not all(wells)

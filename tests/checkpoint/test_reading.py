@@ -1,6 +1,7 @@
 """Checkpoints are found and read whole or passed over, by us and by anybody who knows JSON and safetensors."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -192,7 +193,7 @@ def test_who_reads_while_the_newest_is_replaced_gets_it_or_the_newer_one_and_no_
         inner = open_store("memory://")
         run = Run(inner, policies=(Keep(last=1),))
         run.go(1)
-        reader = FaultyStore(inner, meanwhile={len(steps) + 1: lambda run=run: run.go(1)})  # type: ignore[misc]
+        reader = FaultyStore(inner, meanwhile={len(steps) + 1: partial(run.go, 1)})
         found = newest_whole(reader)
         assert found is not None
         assert same(found[1], state_of(found[0].step))

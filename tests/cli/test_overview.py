@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_listed(left: Left, capsys: 
     main(["runs", "ls", str(left.newer), "--json"])
     (row,) = document(capsys.readouterr().out)
     assert row["unreadable"] == {
-        "attempts/000001.json": "it is not the token of an attempt",
+        "attempts/000001.json": "it does not say that it is a trainhooks.attempt",
         "manifests/0000000006-000001.json": "it is not JSON (Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1))",
         "run.json": "it is not a JSON object",

@@ -87,7 +87,7 @@ def test_nothing_is_sent_to_an_object_store_twice(s3: str, monkeypatch: pytest.M
         put(self, key, data, **more)
 
     monkeypatch.setattr(kind, "put", counting)
-    run(root, [COUNT, jsonl(segment=300)], epochs=3)  # type: ignore[arg-type]
+    run(root, [COUNT, jsonl(segment=300)], epochs=3)
     folder = folder_of(root)
     produced = sum(len(json.dumps(line)) + 1 for line in lines(folder))
     assert len(sent) > 4

@@ -12,7 +12,7 @@ from trainhooks import Evaluation, Experiment, Hooks, TrainResult, Trigger, ever
 from trainhooks.data import SeededLoader, seeded_loader
 
 
-def experiment(folder: Path, **more: Any) -> Experiment:
+def experiment(folder: Path | str, **more: Any) -> Experiment:
     return Experiment(project="tests", name="saving", root=folder, **more)
 
 
@@ -23,7 +23,7 @@ def loader(samples: int = 24, batch_size: int = 4, workers: int = 0) -> SeededLo
 
 
 def run(
-    folder: Path,
+    folder: Path | str,
     hooks: Hooks[Any, Any],
     *,
     model: nn.Module | None = None,

@@ -33,6 +33,8 @@ from trainhooks import (
 from trainhooks.hooks import checkpoint
 
 BY_SCORE: Any = ("val/score", "max")
+UNTYPED: Any = checkpoint
+"""As it is called by whoever runs no checker."""
 
 
 def test_saves_come_at_their_points_and_whenever_the_best_improves(tmp_path: Path) -> None:
@@ -70,9 +72,10 @@ def test_the_latest_and_the_best_are_kept_and_load(tmp_path: Path) -> None:
     ]  # fmt: skip
     result = run(tmp_path, hooks, updates=24, evaluations=[scripted(scores)])
     assert steps(result) == [3, 24]
-    for which, step in (("latest", 24), ("best", 3), (3, 3)):
+    places: list[tuple[Any, int]] = [("latest", 24), ("best", 3), (3, 3)]
+    for which, step in places:
         model = linear(seed=8)
-        assert load_weights(model, experiment(tmp_path), which=which).step == step  # type: ignore[arg-type]
+        assert load_weights(model, experiment(tmp_path), which=which).step == step
         assert state_of(model) == weights[step]
 
 
@@ -248,12 +251,12 @@ def test_saves_at_the_same_update_are_several_checkpoints(tmp_path: Path) -> Non
     ("make", "message"),
     [
         (lambda: checkpoint(when=None), r"checkpoint\(when=None\) would never save; give when=, keep_best=, or both"),
-        (lambda: checkpoint(when=3), "checkpoint takes when as a trigger"),  # type: ignore[arg-type]
+        (lambda: UNTYPED(when=3), "checkpoint takes when as a trigger"),
         (lambda: checkpoint(keep_last=-1), "checkpoint takes keep_last as a whole number from 0 on"),
         (lambda: checkpoint(keep_every=0), "checkpoint takes keep_every as a whole number from 1 on"),
-        (lambda: checkpoint(keep_best="val/acc"), "checkpoint takes keep_best as a value and a direction"),  # type: ignore[arg-type]
-        (lambda: checkpoint(keep_best=("val/acc", "up")), "takes mode='min' if smaller is better"),  # type: ignore[arg-type]
-        (lambda: checkpoint(on_failure="cry"), "checkpoint takes on_failure as 'raise' or 'warn'"),  # type: ignore[arg-type]
+        (lambda: UNTYPED(keep_best="val/acc"), "checkpoint takes keep_best as a value and a direction"),
+        (lambda: UNTYPED(keep_best=("val/acc", "up")), "takes mode='min' if smaller is better"),
+        (lambda: UNTYPED(on_failure="cry"), "checkpoint takes on_failure as 'raise' or 'warn'"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(make: Callable[[], HookSet], message: str) -> None:

@@ -1,6 +1,6 @@
 """Checkpoints: the state of a run as one value, written whole or invisible, kept by policies, and read back checked."""
 
-from .attempts import begin_attempt
+from .attempts import Attempt, begin_attempt
 from .config import config_of, differences, versions
 from .manifest import Manifest
 from .reading import manifests_of, newest_whole, read, verify
@@ -12,6 +12,7 @@ from .states import restored_state, saved_state
 from .writer import Writer
 
 __all__ = [
+    "Attempt",
     "CheckpointSaver",
     "Manifest",
     "POSITION",

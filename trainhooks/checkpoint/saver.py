@@ -31,8 +31,6 @@ class CheckpointSaver:
     states: Callable[[], Mapping[str, object]]
     """The states of the hook sets now, by their names."""
     config: Mapping[str, Any]
-    world: int = 1
-    """How many processes the run has."""
     newest: Progress | None = None
     """How far the run was at the newest checkpoint."""
     over: bool = False
@@ -53,7 +51,7 @@ class CheckpointSaver:
             pinned=len(asked) < len(order.by),
             resumable=position != "lost",
             monitors=list(dict.fromkeys(one.best for one in self.policies.values() if one.best is not None)),
-            world_size=self.world,
+            world_size=self.config["world_size"],
             extra={POSITION: position, "at": asdict(at), "since": asdict(order.since)},
             background=all(one.background for one in asked),
         )

@@ -5,24 +5,16 @@ A tree keeps types, so only the records of a state have to be made again, where 
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast, get_args, get_origin, runtime_checkable
+from typing import Any, cast, get_args, get_origin
 
 import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
+from trainhooks.core import keeps_its_own_state
 from trainhooks.errors import CheckpointError
 
 from .tree import Tree
-
-
-@runtime_checkable
-class HasState(Protocol):
-    """An object that says what its state is, such as a scheduler of torch."""
-
-    def state_dict(self) -> Any: ...
-
-    def load_state_dict(self, state: Any, /) -> Any: ...
 
 
 def saved_state(state: object) -> Tree:
@@ -34,7 +26,7 @@ def saved_state(state: object) -> Tree:
     Raises:
         CheckpointError: if a record's annotations cannot be followed.
     """
-    if isinstance(state, HasState):
+    if keeps_its_own_state(state):
         return state.state_dict()
     if not _is_record(type(state)):
         return state
@@ -56,7 +48,7 @@ def restored_state(template: object, saved: Tree) -> object:
     Raises:
         CheckpointError: if it is the state of another record.
     """
-    if isinstance(template, HasState):
+    if keeps_its_own_state(template):
         template.load_state_dict(saved)
         return template
     if not _is_record(type(template)):

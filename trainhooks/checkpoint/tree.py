@@ -16,7 +16,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import partial
-from typing import TypeAlias, cast, final
+from typing import Any, TypeAlias, cast, final
 
 import torch
 from attrs import field, frozen
@@ -177,7 +177,7 @@ def _array(value: object, path: tuple[str, ...]) -> Tensor:
 
 
 def _scalar(encoder: _Encoder, value: object, path: tuple[str, ...]) -> Json:
-    name, plain = str(getattr(value, "dtype", "?")), cast("Callable[[], object]", getattr(value, "item"))()  # noqa: B009
+    name, plain = str(getattr(value, "dtype", "?")), cast("Any", value).item()
     if not isinstance(getattr(torch, name, None), torch.dtype):
         raise _unknown(f"a numpy scalar of {name}", path)
     return {"$scalar": encoder.encode(plain, path), "dtype": name}

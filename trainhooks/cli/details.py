@@ -5,13 +5,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from trainhooks.checkpoint import Manifest
+from trainhooks.checkpoint import Attempt, Manifest
 from trainhooks.sinks import printable, show_table
 
 from .curves import BLOCKS, LETTERS, Curves, curves_of, sparkline
 from .exits import GOOD
 from .finding import newest_run
-from .folder import AttemptFacts, RunFolder, read_folder
+from .folder import RunFolder, read_folder
 from .numbers import moment, plain, print_json, short, size
 from .overview import bests, row
 
@@ -50,7 +50,7 @@ def facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     yield from _flat("", run.facts)
 
 
-def attempt_cells(one: AttemptFacts) -> Sequence[str]:
+def attempt_cells(one: Attempt) -> Sequence[str]:
     """An attempt's row of the table."""
     origin = "-" if one.resumed_from is None else f"step {one.resumed_from}"
     known = [str(one.facts.get(name, "-")) for name in ("host", "pid", "torch", "trainhooks")]
@@ -136,7 +136,7 @@ def _checkpoint(run: RunFolder, one: Manifest, superseded: bool) -> dict[str, ob
     }
 
 
-def _changes(one: AttemptFacts) -> list[str]:
+def _changes(one: Attempt) -> list[str]:
     """What had changed in the configuration when it went on."""
     return [change for change in str(one.facts.get("changes", "")).split("; ") if change]
 

@@ -6,28 +6,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar, cast, final
 
-from attrs import field, frozen
+from attrs import frozen
 
-from trainhooks.checkpoint import Manifest, manifests_of
+from trainhooks.checkpoint import Attempt, Manifest, manifests_of
 from trainhooks.errors import CheckpointError, ObjectMissingError, StorageError
 from trainhooks.store import Store
 
 from .finding import ATTEMPTS, FACTS, MANIFESTS, Found
 
 T = TypeVar("T")
-
-
-@final
-@frozen(kw_only=True)
-class AttemptFacts:
-    """One process of a run."""
-
-    number: int
-    """Which, from 1."""
-    resumed_from: int | None
-    """The step at which it began; None if it began from nothing."""
-    facts: Mapping[str, object] = field(factory=dict[str, object])
-    """Such as the host, and what had changed in the configuration."""
 
 
 @final
@@ -38,7 +25,7 @@ class RunFolder:
     found: Found
     facts: Mapping[str, object]
     """What `run.json` says; empty if it cannot be read."""
-    attempts: tuple[AttemptFacts, ...]
+    attempts: tuple[Attempt, ...]
     """The oldest first."""
     visible: tuple[Manifest, ...]
     """The checkpoints that count, the newest first."""
@@ -136,12 +123,8 @@ def _manifest(key: str, text: bytes) -> Manifest:
     return manifest
 
 
-def _attempt(key: str, text: bytes) -> AttemptFacts:
-    data = _object(key, text)
-    number, origin, facts = (data.get(name) for name in ("number", "resumed_from", "facts"))
-    if not isinstance(number, int) or not isinstance(origin, int | None) or not isinstance(facts, Mapping):
-        raise CheckpointError("it is not the token of an attempt")
-    return AttemptFacts(number=number, resumed_from=origin, facts=cast("Mapping[str, object]", facts))
+def _attempt(key: str, text: bytes) -> Attempt:
+    return Attempt.from_json(text)
 
 
 def _object(key: str, text: bytes) -> dict[str, object]:

@@ -2,9 +2,9 @@
 
 from .around import Bound
 from .bindings import Bindings, bind_table
-from .capture import bare_state, begin_at, captured, load_bare_state, restore, restore_streams
+from .capture import begin_at, captured, load_bare_state, restore, restore_streams
 from .explain import explain
-from .feeding import keeps_position, length_of, within_epoch
+from .feeding import length_of, within_epoch
 from .forwarding import AUTOCAST, forward_in
 from .heard import Heard, hear
 from .interrupts import Interrupts
@@ -44,7 +44,6 @@ __all__ = [
     "Streams",
     "Transfer",
     "Worker",
-    "bare_state",
     "begin_at",
     "bind_table",
     "captured",
@@ -54,7 +53,6 @@ __all__ = [
     "fields_of",
     "forward_in",
     "hear",
-    "keeps_position",
     "length_of",
     "load_bare_state",
     "move",

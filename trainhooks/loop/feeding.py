@@ -21,19 +21,14 @@ def length_of(data: object) -> int | None:
         return None
 
 
-def has_cursor(data: object) -> bool:
-    """Whether `data` gives the batches of any epoch from any one on."""
-    return isinstance(data, Cursor)
-
-
 def keeps_position(data: object) -> TypeGuard[KeepsState]:
     """Whether `data` knows which batch comes next, such as torchdata's `StatefulDataLoader`."""
-    return keeps_its_own_state(data) and not has_cursor(data)
+    return keeps_its_own_state(data) and not isinstance(data, Cursor)
 
 
 def within_epoch(data: object, accumulate: int) -> Position:
     """What lets a run with this data go on within an epoch."""
-    if has_cursor(data):
+    if isinstance(data, Cursor):
         return "cursor"
     looks_ahead = length_of(data) is None and accumulate > 1  # then the data's own position is a batch too far
     return "own" if keeps_position(data) and not looks_ahead else "lost"

@@ -69,6 +69,7 @@ from trainhooks.core import (
     until,
     when,
 )
+from trainhooks.distributed import Parallel, ddp, fsdp, launch
 from trainhooks.errors import (
     CheckpointError,
     DuplicateHookNameError,
@@ -143,6 +144,7 @@ __all__ = [
     "Objective",
     "OptimizerStepped",
     "OrderCycleError",
+    "Parallel",
     "PartialDestination",
     "ProcessStart",
     "Progress",
@@ -175,12 +177,15 @@ __all__ = [
     "Values",
     "at_points",
     "compose",
+    "ddp",
     "evaluate",
     "every",
     "every_seconds",
     "explain",
     "for_device",
     "for_rank",
+    "fsdp",
+    "launch",
     "load_weights",
     "lr_finder",
     "named",

@@ -116,3 +116,6 @@ class MissingValueError(TrainhooksError, LookupError):
         super().__init__(message)
         self.name = name
         self.known = known
+
+    def __reduce__(self) -> tuple[type["MissingValueError"], tuple[str, str, tuple[str, ...]]]:
+        return MissingValueError, (str(self), self.name, self.known)

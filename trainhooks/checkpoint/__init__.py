@@ -3,19 +3,27 @@
 from .attempts import Attempt, begin_attempt
 from .config import config_of, differences, versions
 from .manifest import Manifest
+from .meeting import find_start_together
+from .placing import Like, Path, placed
+from .pooling import part_of
 from .reading import manifests_of, newest_whole, read, verify
-from .resume import Resume, Start, find_start, runs_of, write_facts
+from .resume import Resume, Start, find_start, mark_preempted, runs_of, unmark, write_facts
 from .retention import best_of
 from .retiring import sweep
-from .saver import POSITION, CheckpointSaver
+from .saver import BATCH_SIZE, FED, POSITION, CheckpointSaver
+from .shards import is_sharded
 from .states import restored_state, saved_state
 from .writer import Writer
 
 __all__ = [
     "Attempt",
+    "BATCH_SIZE",
     "CheckpointSaver",
+    "FED",
+    "Like",
     "Manifest",
     "POSITION",
+    "Path",
     "Resume",
     "Start",
     "Writer",
@@ -24,13 +32,19 @@ __all__ = [
     "config_of",
     "differences",
     "find_start",
+    "find_start_together",
+    "is_sharded",
     "manifests_of",
+    "mark_preempted",
     "newest_whole",
+    "part_of",
+    "placed",
     "read",
     "restored_state",
     "runs_of",
     "saved_state",
     "sweep",
+    "unmark",
     "verify",
     "versions",
     "write_facts",

@@ -1,5 +1,6 @@
 """The processes that a run has had: each leaves a token, by which an earlier one that still runs is told to stop."""
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import cast, final
@@ -34,6 +35,10 @@ class Attempt:
     def key(self) -> str:
         """Where its token is, from the run's folder."""
         return f"{FOLDER}{self.number:06d}.json"
+
+    def nonce(self, step: int, serial: int) -> str:
+        """What sets the files of one of its saves apart from all others, the same for each rank of the attempt."""
+        return hashlib.sha256(f"{self.token}/{step}/{serial}".encode()).hexdigest()[:8]
 
     def to_json(self) -> bytes:
         """As it is stored."""

@@ -11,7 +11,7 @@ from attrs import frozen
 from trainhooks.core import HookSet, Run
 from trainhooks.loop import DueEvaluation
 
-_MAY_CHANGE = ("epochs", "max_updates", "evaluations", "observers", "hyperparams")
+_MAY_CHANGE = ("epochs", "max_updates", "world_size", "evaluations", "observers", "hyperparams")
 
 
 @final

@@ -6,26 +6,34 @@ from collections.abc import Callable, Mapping
 from typing import cast, final
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
 from trainhooks.errors import CheckpointError
 
+from .shards import Absent
 from .tree import Json, Tree
 
 
-def decode(skeleton: Json, tensors: Mapping[str, Tensor], *, device: torch.device | None = None) -> Tree:
+def decode(
+    skeleton: Json,
+    tensors: Mapping[str, Tensor],
+    *,
+    device: torch.device | None = None,
+    sharded: Mapping[str, Tensor | Absent] = {},
+) -> Tree:
     """The tree of which `encode` made this; it takes over the tensors.
 
     Args:
         skeleton: The JSON data.
         tensors: The tensors by name, on the CPU.
         device: Where the tensors go that were not on the CPU when they were encoded; None leaves them on the CPU.
+        sharded: Those of which each process held a part, whole or not read yet.
 
     Raises:
         CheckpointError: if the skeleton is not what `encode` makes.
     """
-    return _Decoder(tensors, device).decode(skeleton)
+    return _Decoder(tensors, device, sharded).decode(skeleton)
 
 
 @final
@@ -33,6 +41,7 @@ def decode(skeleton: Json, tensors: Mapping[str, Tensor], *, device: torch.devic
 class _Decoder:
     tensors: Mapping[str, Tensor]
     device: torch.device | None
+    sharded: Mapping[str, Tensor | Absent]
 
     def decode(self, data: Json) -> Tree:
         if isinstance(data, list):
@@ -58,6 +67,15 @@ class _Decoder:
         if "dtype" in mark:
             dtype = _dtype(mark["dtype"])
             tensor = torch.view_as_complex(tensor) if dtype.is_complex else tensor.view(dtype)
+        return self.moved(tensor, mark)
+
+    def part(self, mark: Mapping[str, Json]) -> Tensor | Absent:
+        found = self.sharded[cast("str", mark["$sharded"])]
+        if isinstance(found, Absent):
+            return evolve(found, on_device="device" in mark)
+        return self.moved(found, mark)
+
+    def moved(self, tensor: Tensor, mark: Mapping[str, Json]) -> Tensor:
         return tensor.to(self.device) if "device" in mark and self.device is not None else tensor
 
     def scalar(self, items: Mapping[str, Json]) -> object:
@@ -74,6 +92,7 @@ def _dtype(name: Json) -> torch.dtype:
 
 _READERS: dict[str, Callable[[_Decoder, dict[str, Json]], Tree]] = {
     "$tensor": lambda decoder, items: decoder.tensor(items),
+    "$sharded": lambda decoder, items: decoder.part(items),
     "$array": lambda decoder, items: decoder.tensor(cast("dict[str, Json]", items["$array"])).numpy(),
     "$scalar": lambda decoder, items: decoder.scalar(items),
     "$float": lambda _, items: float(cast("str", items["$float"])),

@@ -2,11 +2,36 @@
 
 import threading
 import warnings
-from typing import final
+from typing import TypeAlias, final
+
+from attrs import frozen
 
 from trainhooks.errors import CheckpointError
 
-from .manifest import Manifest
+from .manifest import Manifest, StoredFile
+
+
+@final
+@frozen
+class Written:
+    """A rank's part of a checkpoint is durable."""
+
+    nonce: str
+    """That of the checkpoint."""
+    files: tuple[StoredFile, ...]
+
+
+@final
+@frozen
+class NotWritten:
+    """A rank's part of a checkpoint could not be written."""
+
+    nonce: str
+    """That of the checkpoint."""
+    why: str
+
+
+PartNews: TypeAlias = Written | NotWritten
 
 
 @final
@@ -22,6 +47,7 @@ class Outcomes:
         self._changed = threading.Condition()  # guards what follows
         self._open = 0
         self._durable: list[Manifest] = []
+        self._parts: list[PartNews] = []
         self._failures: list[CheckpointError] = []
         self._complaints: list[str] = []
         self._unpublished: CheckpointError | None = None
@@ -48,6 +74,17 @@ class Outcomes:
         with self._changed:
             self._failures.append(error)
             self._unpublished = error
+
+    def part(self, news: PartNews) -> None:
+        """A part of a checkpoint is durable, or could not be written."""
+        with self._changed:
+            self._parts.append(news)
+
+    def take_parts(self) -> list[PartNews]:
+        """What became of parts since this was last asked."""
+        with self._changed:
+            parts, self._parts = self._parts, []
+        return parts
 
     def complain(self, sentence: str) -> None:
         """Something else did not work."""

@@ -13,7 +13,6 @@ from trainhooks.store import Store
 
 from .attempts import Attempt, newest_attempt
 from .manifest import Manifest, StoredFile
-from .reading import STATE, STATE_FORMAT, STATE_VERSION
 from .snapshots import Pending, Snapshot
 from .tree import Json
 
@@ -23,7 +22,7 @@ class SupersededError(CheckpointError):
 
 
 def write_files(store: Store, draft: Manifest, snapshot: Snapshot) -> Manifest:
-    """Write the files of a checkpoint, under keys that no other save has.
+    """Write the files of a checkpoint, or of one rank's part of it, under keys that no other save has.
 
     Args:
         store: The run's folder.
@@ -31,13 +30,14 @@ def write_files(store: Store, draft: Manifest, snapshot: Snapshot) -> Manifest:
         snapshot: The state; it is released as soon as its files are written, or cannot be.
 
     Returns:
-        The manifest, which is not written yet.
+        The manifest with these files; it is not written yet.
 
     Raises:
         CheckpointError: if a file cannot be written, naming store, step and object.
     """
     try:
-        files = [*snapshot.files(), Pending(name=STATE, data=memoryview(_state_file(snapshot.skeleton)))]
+        documents = (Pending(name=name, data=_document(one)) for name, one in snapshot.documents.items())
+        files = [*snapshot.files(), *documents]
         with _hashed_beside(files) as digests:
             for one in files:
                 _put(store, draft, one)
@@ -95,9 +95,8 @@ def _put(store: Store, draft: Manifest, file: Pending) -> None:
         raise _failure(store, draft, key, error) from error
 
 
-def _state_file(skeleton: Json) -> bytes:
-    data = {"format": STATE_FORMAT, "version": STATE_VERSION, "tree": skeleton}
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
+def _document(data: Json) -> memoryview:
+    return memoryview(json.dumps(data, separators=(",", ":"), allow_nan=False).encode())
 
 
 def _failure(store: Store, draft: Manifest, key: str, error: StorageError) -> CheckpointError:

@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TypeVar, cast
 
 import torch
@@ -15,14 +16,12 @@ from trainhooks.store import Store
 from .decoding import decode
 from .listing import Lister, Listing
 from .manifest import Manifest, StoredFile, UnknownVersionError, check_version, object_of
+from .parts import STATE, STATE_FORMAT, STATE_VERSION
+from .shards import SHARDS, Absent, Shards, assembled, group_of, shards_in
 from .tensors import read_tensors
 from .tree import GROUPS, OTHERS, Json, Tree
 
 T = TypeVar("T")
-
-STATE = "state.json"
-STATE_FORMAT = "trainhooks.state"
-STATE_VERSION = 1
 
 
 def manifests_of(store: Store) -> list[Manifest]:
@@ -42,7 +41,11 @@ def manifests_of(store: Store) -> list[Manifest]:
 
 
 def newest_whole(
-    store: Store, accept: Callable[[Manifest], bool] = lambda _: True, *, device: torch.device | None = None
+    store: Store,
+    accept: Callable[[Manifest], bool] = lambda _: True,
+    *,
+    device: torch.device | None = None,
+    load: Callable[[Store, Manifest], Tree] | None = None,
 ) -> tuple[Manifest, Tree] | None:
     """The newest checkpoint whose every object is there and as it was written, and the state in it.
 
@@ -53,10 +56,12 @@ def newest_whole(
         store: The run's folder.
         accept: Which checkpoints to look at.
         device: Where the tensors go that were not on the CPU; None leaves them on the CPU.
+        load: Reads one, in place of `read`.
 
     Raises:
         StorageError: if the store cannot be read; that says nothing about the checkpoints.
     """
+    load = load or partial(read, device=device)
     lister, passed = Lister(store), set[str]()
     while True:
         listing = lister.list()
@@ -65,7 +70,7 @@ def newest_whole(
         if manifest is None:
             return None
         try:
-            return manifest, read(store, manifest, device=device)
+            return manifest, load(store, manifest)
         except (StorageError, UnknownVersionError):
             raise
         except CheckpointError as error:
@@ -76,7 +81,14 @@ def newest_whole(
                 )
 
 
-def read(store: Store, manifest: Manifest, *, part: str | None = None, device: torch.device | None = None) -> Tree:
+def read(
+    store: Store,
+    manifest: Manifest,
+    *,
+    part: str | None = None,
+    device: torch.device | None = None,
+    sharded: bool = True,
+) -> Tree:
     """The state in a checkpoint.
 
     Args:
@@ -84,24 +96,52 @@ def read(store: Store, manifest: Manifest, *, part: str | None = None, device: t
         manifest: Which checkpoint.
         part: The one entry of the state to read, such as `"model"`; None for the whole.
         device: Where the tensors go that were not on the CPU; None leaves them on the CPU.
+        sharded: Whether tensors of which each rank held a part are put together; if not, an `Absent` stands for each.
 
     Raises:
         CheckpointError: if an object is missing, or not as it was written, naming it.
         StorageError: if the store cannot be read.
     """
     skeleton = _skeleton(store, manifest)
+    shards = shards_of(store, manifest)
     group = None
     if part is not None:
         if not isinstance(skeleton, Mapping) or part not in (entries := cast("Mapping[str, Json]", skeleton)):
             raise CheckpointError(f"The state in {manifest.name} has no {part!r}.")
         skeleton, group = entries[part], part if part in GROUPS else OTHERS
     tensors: dict[str, Tensor] = {}
+    parts: list[StoredFile] = []
     for file in manifest.files:
-        name = file.name.removesuffix(".safetensors")
-        if name != file.name and group in (None, name):
-            found = _checked(store, file, read_tensors)
-            tensors.update({f"{name}:{key}": tensor for key, tensor in found.items()})
-    return decode(skeleton, tensors, device=device)
+        found = group_of(file.name)
+        if found is not None and group in (None, found[0]):
+            if found[1]:
+                parts.append(file)
+            else:
+                tensors.update(tensors_in(store, file))
+    if not sharded:
+        absent = {name: Absent(name, one) for name, one in shards.items()}
+        return decode(skeleton, tensors, device=device, sharded=absent)
+    names = [name for name in shards if group in (None, name.partition(":")[0])]
+    whole = assembled(shards, names, ((file.name, tensors_in(store, file)) for file in parts))
+    return decode(skeleton, tensors, device=device, sharded=whole)
+
+
+def tensors_in(store: Store, file: StoredFile) -> dict[str, Tensor]:
+    """The tensors in a file of a checkpoint, under their full names.
+
+    Raises:
+        CheckpointError: if it is missing, or not as it was written.
+        StorageError: if the store cannot be read.
+    """
+    group = group_of(file.name)
+    assert group is not None, "a file of tensors"
+    return {f"{group[0]}:{key}": tensor for key, tensor in _checked(store, file, read_tensors).items()}
+
+
+def shards_of(store: Store, manifest: Manifest) -> Shards:
+    """Where the parts of a checkpoint's sharded tensors are; nothing if it has none."""
+    file = manifest.file(SHARDS)
+    return {} if file is None else _checked(store, file, shards_in)
 
 
 def verify(store: Store, manifest: Manifest) -> None:
@@ -112,7 +152,19 @@ def verify(store: Store, manifest: Manifest) -> None:
         StorageError: if the store cannot be read.
     """
     for file in manifest.files:
-        _checked(store, file, lambda chunks, _: deque(chunks, maxlen=0))
+        _verify(store, file)
+
+
+def verify_parts(store: Store, manifest: Manifest, *, share: tuple[int, int]) -> None:
+    """Verify one of so many shares of the files that hold parts of sharded tensors; see `verify`."""
+    which, of = share
+    parts = [file for file in manifest.files if (found := group_of(file.name)) is not None and found[1]]
+    for file in parts[which::of]:
+        _verify(store, file)
+
+
+def _verify(store: Store, file: StoredFile) -> None:
+    _checked(store, file, lambda chunks, _: deque(chunks, maxlen=0))
 
 
 def _skeleton(store: Store, manifest: Manifest) -> Json:

@@ -1,11 +1,11 @@
 """Where a run begins: at the newest whole checkpoint of its experiment, at an older one, or afresh."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, TypeAlias, cast, final
 
-import torch
 from attrs import frozen
 
 from trainhooks.errors import ResumeError
@@ -13,12 +13,18 @@ from trainhooks.store import Store, new_run_id
 
 from .manifest import Manifest, canonical
 from .reading import manifests_of, newest_whole
+from .tree import Tree
 
 Resume: TypeAlias = Literal["never", "auto", "must"] | int
 """How `train` begins: afresh; at the newest checkpoint if there is one; at it or not at all; or at an update count."""
 
-GoesOn: TypeAlias = Callable[[Manifest], bool]
-"""Whether the data of this run can go on exactly where a checkpoint was made."""
+Load: TypeAlias = Callable[[Store, Manifest], Tree]
+"""Reads the state in a checkpoint; raises CheckpointError if it is damaged."""
+
+Obstacle: TypeAlias = Callable[[Manifest], str | None]
+"""Why the data of this run cannot go on exactly where a checkpoint was made; None if it can."""
+
+PREEMPTED = "PREEMPTED"
 
 
 @final
@@ -35,14 +41,17 @@ class Start:
     """What that holds."""
 
 
-def find_start(store: Store, resume: Resume, goes_on: GoesOn, device: torch.device) -> Start:
+def find_start(
+    store: Store, resume: Resume, obstacle: Obstacle, load: Load, passed: Set[str] = frozenset()
+) -> Start:
     """Find where a run begins. Reads alone; warns of what a run that cannot go on at the newest place loses.
 
     Args:
         store: The experiment's folder, with a folder for each of its runs.
         resume: As given to `train`.
-        goes_on: Whether the data can go on at a checkpoint.
-        device: Where the tensors of hook states go that were not on the CPU.
+        obstacle: Why the data cannot go on at a checkpoint.
+        load: Reads the state in a checkpoint.
+        passed: The places of checkpoints that are damaged for another rank.
 
     Raises:
         ResumeError: if what `resume` asks for is not there, or the data cannot go on from it.
@@ -50,23 +59,33 @@ def find_start(store: Store, resume: Resume, goes_on: GoesOn, device: torch.devi
     if resume == "never":
         return afresh(store)
     if isinstance(resume, int):
-        return _at_update(store, resume, goes_on, device)
+        return _at_update(store, resume, obstacle, load, passed)
     unfit: Manifest | None = None
     for folder, run_id in runs_of(store):
         visible = manifests_of(folder)
-        unfit = unfit or next((one for one in visible if not goes_on(one)), None)
-        if resume == "must" and visible and not goes_on(visible[0]):
-            raise ResumeError(_cannot_go_on(visible[0]))
-        if (found := newest_whole(folder, goes_on, device=device)) is not None:
-            _warn_of_loss(visible[0], found[0], goes_on)
+        unfit = unfit or next((one for one in visible if obstacle(one)), None)
+        if resume == "must" and visible and (why := obstacle(visible[0])):
+            raise ResumeError(why)
+        fits = partial(_fits, run_id, passed, obstacle)
+        if (found := newest_whole(folder, fits, load=load)) is not None:
+            _warn_of_loss(visible[0], found[0], obstacle)
             return _there(folder, run_id, found)
     if resume == "must":
         raise ResumeError(f"resume='must', but there is no whole checkpoint in {store.url}.")
     if unfit is not None:
         warnings.warn(
-            f"{_cannot_go_on(unfit)} There is no other, so the run begins afresh.", RuntimeWarning, stacklevel=4
+            f"{obstacle(unfit)} There is no other, so the run begins afresh.", RuntimeWarning, stacklevel=4
         )
     return afresh(store)
+
+
+def place_of(run_id: str, manifest: Manifest) -> str:
+    """Where a checkpoint is among those of an experiment."""
+    return f"{run_id}/{manifest.key}"
+
+
+def _fits(run_id: str, passed: Set[str], obstacle: Obstacle, manifest: Manifest) -> bool:
+    return place_of(run_id, manifest) not in passed and obstacle(manifest) is None
 
 
 def afresh(store: Store) -> Start:
@@ -80,6 +99,16 @@ def write_facts(folder: Store, facts: Mapping[str, object]) -> None:
     folder.put("run.json", canonical(facts), create=True)
 
 
+def mark_preempted(folder: Store, facts: Mapping[str, object]) -> None:
+    """Leave word in a run's folder that its processes left on a signal, and that the run is not complete."""
+    folder.put(PREEMPTED, canonical(facts))
+
+
+def unmark(folder: Store) -> None:
+    """Take that word back: the run goes on."""
+    folder.delete([PREEMPTED])
+
+
 def runs_of(store: Store) -> Iterator[tuple[Store, str]]:
     """The runs of an experiment that have a folder, the newest first."""
     ids = {one.key.partition("/")[0] for one in store.list() if "/" in one.key}
@@ -91,30 +120,23 @@ def _there(folder: Store, run_id: str, found: tuple[Manifest, object]) -> Start:
     return Start(folder, run_id, manifest, cast("dict[str, Any]", state))
 
 
-def _at_update(store: Store, step: int, goes_on: GoesOn, device: torch.device) -> Start:
+def _at_update(store: Store, step: int, obstacle: Obstacle, load: Load, passed: Set[str]) -> Start:
     steps: set[int] = set()
     for folder, run_id in runs_of(store):
         steps |= {one.step for one in manifests_of(folder)}
-        if (found := newest_whole(folder, lambda one: one.step == step, device=device)) is not None:
-            if not goes_on(found[0]):
-                raise ResumeError(_cannot_go_on(found[0]))
+        fits = partial(_fits, run_id, passed, lambda one: None if one.step == step else "another update")
+        if (found := newest_whole(folder, fits, load=load)) is not None:
+            if (why := obstacle(found[0])) is not None:
+                raise ResumeError(why)
             return _there(folder, run_id, found)
     there = ", ".join(map(str, sorted(steps))) or "none"
     raise ResumeError(f"resume={step}, but {store.url} has no whole checkpoint of that update; those of: {there}.")
 
 
-def _warn_of_loss(newest: Manifest, found: Manifest, goes_on: GoesOn) -> None:
-    if newest.key != found.key and not goes_on(newest):
+def _warn_of_loss(newest: Manifest, found: Manifest, obstacle: Obstacle) -> None:
+    if newest.key != found.key and (why := obstacle(newest)) is not None:
         warnings.warn(
-            f"{_cannot_go_on(newest)} The run goes on from update {found.step}, so {newest.step - found.step} updates "
-            "are trained again.",
+            f"{why} The run goes on from update {found.step}, so {newest.step - found.step} updates are trained again.",
             RuntimeWarning,
             stacklevel=5,
         )
-
-
-def _cannot_go_on(manifest: Manifest) -> str:
-    return (
-        f"The checkpoint of update {manifest.step} was made within an epoch, and this data cannot go on there: use "
-        "trainhooks.data.seeded_loader, or a loader with state_dict and load_state_dict."
-    )

@@ -9,8 +9,9 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
+from .parts import Part, whole
 from .tensors import Layout, layout_of, write_tensors
-from .tree import Json, Tree, encode
+from .tree import Json, Tree
 
 _ALIGNMENT = 64
 """Bytes; each file of a snapshot begins at a multiple."""
@@ -30,10 +31,10 @@ class Pending:
 @final
 @define
 class Snapshot:
-    """The state of a run at one moment, which later changes of its tensors do not reach."""
+    """The state of a run at one moment, or the part of it that one rank writes; later changes do not reach it."""
 
-    skeleton: Json
-    """What `encode` gives beside the tensors."""
+    documents: Mapping[str, Json]
+    """What goes into files of JSON, by their names."""
     _slot: "_Slot | None"
     _pool: "SnapshotPool"
     _layouts: Mapping[str, Layout]
@@ -46,8 +47,8 @@ class Snapshot:
             arrival.synchronize()
         begins = _begins(self._layouts.values())
         return [
-            Pending(name=f"{group}.safetensors", data=self._slot.data[begin : begin + layout.size])
-            for begin, (group, layout) in zip(begins, self._layouts.items(), strict=False)
+            Pending(name=name, data=self._slot.data[begin : begin + layout.size])
+            for begin, (name, layout) in zip(begins, self._layouts.items(), strict=False)
         ]
 
     def release(self) -> None:
@@ -69,11 +70,11 @@ class SnapshotPool:
         self._free = [_Slot() for _ in range(slots)]
         self._changed = threading.Condition()
 
-    def take(self, tree: Tree, *, wait: bool = True) -> Snapshot | None:
-        """Copy a state. Its tensors may change as soon as this returns.
+    def take(self, tree: Tree | Part, *, wait: bool = True) -> Snapshot | None:
+        """Copy a state, or a part of one. Its tensors may change as soon as this returns.
 
         Args:
-            tree: The state, see `encode`.
+            tree: The state, see `encode`, or what one rank writes of it.
             wait: Whether to wait for a buffer if all are in use; if not, None is returned.
 
         Raises:
@@ -83,16 +84,16 @@ class SnapshotPool:
         if slot is None:
             return None
         try:
-            skeleton, tensors = encode(tree)
-            groups = _grouped(tensors)
-            layouts = {group: layout_of(members) for group, members in groups.items()}
-            devices = {tensor.device for tensor in tensors.values() if tensor.is_cuda}
+            part = tree if isinstance(tree, Part) else whole(tree)
+            files = part.files
+            layouts = {name: layout_of(members) for name, members in files.items()}
+            devices = {tensor.device for members in files.values() for tensor in members.values() if tensor.is_cuda}
             begins = _begins(layouts.values())
             slot.reserve(begins[-1], pinned=bool(devices))
-            for begin, (group, layout) in zip(begins, layouts.items(), strict=False):
+            for begin, (name, layout) in zip(begins, layouts.items(), strict=False):
                 memory = slot.memory[begin : begin + layout.size]
-                write_tensors(memory, layout, groups[group], non_blocking=bool(devices))
-            return Snapshot(skeleton, slot, self, layouts, [_recorded(device) for device in devices])
+                write_tensors(memory, layout, files[name], non_blocking=bool(devices))
+            return Snapshot(part.documents, slot, self, layouts, [_recorded(device) for device in devices])
         except BaseException:
             self.give_back(slot)
             raise
@@ -140,15 +141,6 @@ class _Slot:
         if self.pinned:
             cast("Any", torch.cuda.cudart()).cudaHostUnregister(self.memory.data_ptr())
         self.memory, self.data, self.pinned = torch.empty(0, dtype=torch.uint8), memoryview(b""), False
-
-
-def _grouped(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the group that their names begin with, under the rest of their names."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for full, tensor in tensors.items():
-        group, _, name = full.partition(":")
-        groups.setdefault(group, {})[name] = tensor
-    return groups
 
 
 def _begins(layouts: Iterable[Layout]) -> list[int]:

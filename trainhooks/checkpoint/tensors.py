@@ -136,14 +136,14 @@ def read_tensors(chunks: Iterable[Buffer], size: int) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for place in _places(bytes(pieces.take(length)), size - _LENGTH.size - length):
         tensor = torch.empty(place.shape, dtype=place.dtype)
-        pieces.fill(_memory_of(tensor))
+        pieces.fill(memory_of(tensor))
         tensors[place.name] = tensor
     if not pieces.at_end():
         raise CheckpointError("it is longer than it should be")
     return tensors
 
 
-def _memory_of(tensor: Tensor) -> memoryview:
+def memory_of(tensor: Tensor) -> memoryview:
     """The bytes of a dense tensor on the CPU, which must outlive them."""
     size = tensor.numel() * tensor.element_size()
     return memoryview((ctypes.c_ubyte * size).from_address(tensor.data_ptr())).cast("B") if size else memoryview(b"")

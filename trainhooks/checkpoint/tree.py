@@ -16,13 +16,18 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
 import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
 from trainhooks.errors import CheckpointError
+
+from .shards import is_sharded
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 Tree: TypeAlias = object
 """Dicts, lists, tuples, sets, plain data, tensors and numpy arrays, nested in any way."""
@@ -42,7 +47,8 @@ def encode(tree: Tree) -> tuple[Json, dict[str, Tensor]]:
 
     Dicts with other keys than words, tuples, sets, bytes, numbers that JSON does not know, dtypes and the like become
     an object with one key that begins with `$`. Every dict is kept in its order; an `OrderedDict` and a `Counter` stay
-    what they are, a `defaultdict` becomes a dict. A tensor under two names is given twice.
+    what they are, a `defaultdict` becomes a dict. A tensor under two names is given twice. One of which this process
+    holds a part is given as it is, and stands in the JSON data as `{"$sharded": name}`.
 
     Raises:
         CheckpointError: if the tree holds something else, naming where.
@@ -72,6 +78,8 @@ class _Encoder:
         raise _unknown(f"a {kind.__module__}.{kind.__qualname__}", path)
 
     def tensor(self, value: Tensor, path: tuple[str, ...]) -> Json:
+        if is_sharded(value):
+            return self.sharded(value, path)
         if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided or value.is_quantized:
             raise _unknown(f"a tensor of the kind {type(value).__qualname__} with layout {value.layout}", path)
         if value.is_meta:
@@ -87,6 +95,13 @@ class _Encoder:
         name = self.free_name(path)
         self.tensors[name] = tensor
         return {"$tensor": name, **mark}
+
+    def sharded(self, value: "DTensor", path: tuple[str, ...]) -> Json:
+        if value.dtype in _AS_BYTES or value.dtype in _AS_PAIRS:
+            raise _unknown(f"a sharded tensor of {value.dtype}", path)
+        name = self.free_name(path)
+        self.tensors[name] = value.detach()
+        return {"$sharded": name, **({} if value.device.type == "cpu" else {"device": value.device.type})}
 
     def free_name(self, path: tuple[str, ...]) -> str:
         group = path[0] if path and path[0] in GROUPS else OTHERS

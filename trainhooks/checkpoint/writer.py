@@ -1,40 +1,29 @@
 """What saves the checkpoints of one attempt: on a thread of its own, one after the other."""
 
 import contextlib
-import queue
 import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, final
 
-from attrs import define, field
+from attrs import evolve
 
 from trainhooks.core import Keep
 from trainhooks.errors import CheckpointError, StorageError
 from trainhooks.store import Store
 
 from .attempts import Attempt
+from .jobs import Job, Jobs
 from .listing import Lister
-from .manifest import Manifest, Mode
-from .outcomes import Outcomes
-from .publishing import SupersededError, commit, write_files
+from .manifest import Manifest, Mode, StoredFile
+from .outcomes import NotWritten, Outcomes, PartNews, Written
+from .parts import Part
+from .publishing import commit, write_files
 from .retiring import retire
 from .snapshots import Snapshot, SnapshotPool
 from .tree import Tree
-
-
-@final
-@define(eq=False)
-class _Job:
-    """One save that was asked for."""
-
-    draft: Manifest
-    snapshot: Snapshot
-    done: threading.Event = field(factory=threading.Event)
-    crash: BaseException | None = None
-    """What came up through the thread, if it was no `CheckpointError`."""
 
 
 @final
@@ -42,7 +31,8 @@ class Writer:
     """Saves the checkpoints of one attempt, and removes those that no policy keeps.
 
     `save` copies the state and returns; a thread writes the copies in the order in which they were taken. A save that
-    fails leaves every earlier checkpoint as it was, and the next one is tried as if nothing had happened.
+    fails leaves every earlier checkpoint as it was, and the next one is tried as if nothing had happened. Of a state
+    that several ranks hold together, each has a writer for its part, and rank 0's commits once it is told of all parts.
 
     Args:
         store: The run's folder.
@@ -72,15 +62,14 @@ class Writer:
         self._on_full, self._clock, self._versions = on_full, clock, dict(versions or {})
         self._outcomes = Outcomes(lenient=bool(policies) and all(one.on_failure == "warn" for one in policies))
         self._lister = Lister(store)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._jobs = Jobs(self._outcomes)
         self._serials: dict[int, int] = {}
+        self._drafts: dict[str, Manifest] = {}  # of checkpoints whose parts are on their way
         self._remains: str | None = None  # where the files of a failed save lie
-        self._superseded = False
 
     def save(
         self,
-        tree: Tree,
+        tree: Tree | Part,
         *,
         step: int,
         epoch: int,
@@ -97,7 +86,7 @@ class Writer:
         """Copy a state and have it written. Its tensors may change as soon as this returns.
 
         Args:
-            tree: The state, see `encode`.
+            tree: The state, see `encode`, or this rank's part of it. A part is not committed: `parts` tells of it.
             step: Updates finished.
             epoch: The epoch the run is in, from 0.
             epochs: Epochs finished.
@@ -117,26 +106,49 @@ class Writer:
         Raises:
             CheckpointError: if the state holds what cannot be saved.
         """
-        if self._superseded:
+        if self._jobs.superseded:
             return False
         snapshot = self._pool.take(tree, wait=self._on_full == "wait" or pinned or not background)
         if snapshot is None:
             return False
         serial = self._serials[step] = self._serials.get(step, -1) + 1
-        created = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+        shared = isinstance(tree, Part) and tree.shared
         draft = Manifest(
             step=step, epoch=epoch, epochs=epochs, attempt=self._attempt.number, serial=serial,
-            nonce=secrets.token_hex(4), created=created, metrics=dict(metrics or {}), tags=tuple(tags), pinned=pinned,
-            resumable=resumable, monitors=tuple(monitors), world_size=world_size, files=(), versions=self._versions,
+            nonce=self._attempt.nonce(step, serial) if shared else secrets.token_hex(4), created=self._now(),
+            metrics=dict(metrics or {}), tags=tuple(tags), pinned=pinned, resumable=resumable,
+            monitors=tuple(monitors), world_size=world_size, files=(), versions=self._versions,
             extra=dict(extra or {}),
         )  # fmt: skip
-        job = _Job(draft, snapshot)
-        self._begin(job)
+        if isinstance(tree, Part) and tree.leads:
+            self._drafts[draft.nonce] = draft
+        act = partial(self._write_part if shared else self._write, draft, snapshot)
+        job = self._jobs.begin(Job(step, act, snapshot))
         if not background:
             job.done.wait()
             if job.crash is not None and not isinstance(job.crash, Exception):
                 raise job.crash
         return True
+
+    def parts(self) -> list[PartNews]:
+        """What became of this rank's parts since this was last asked."""
+        return self._outcomes.take_parts()
+
+    def commit(self, nonce: str, files: Sequence[StoredFile]) -> None:
+        """Have the manifest of a checkpoint written, all of whose parts are durable."""
+        saved = evolve(self._drafts.pop(nonce), files=tuple(files))
+        self._jobs.begin(Job(saved.step, partial(self._commit, saved)))
+
+    def give_up(self, nonce: str, why: str) -> None:
+        """Say that a part of a checkpoint is not there: it failed."""
+        draft = self._drafts.pop(nonce)
+
+        def act() -> None:
+            self._remains = draft.prefix
+            self._clear_away()  # no rank writes there any more
+            raise CheckpointError(why)
+
+        self._jobs.begin(Job(draft.step, act))
 
     def finished(self) -> list[Manifest]:
         """The checkpoints that became durable since this was last asked, oldest first.
@@ -168,47 +180,33 @@ class Writer:
     def close(self, timeout: float | None = None) -> bool:
         """Wait as `wait` does, then end the thread and give the memory of the copies back."""
         done = self.wait(timeout)
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread = None
+        self._jobs.end()
         self._pool.empty()
         return done
 
-    def _begin(self, job: _Job) -> None:
-        self._outcomes.begin()
-        if self._thread is None:
-            # A daemon: a store that hangs must not keep the interpreter from ending.
-            self._thread = threading.Thread(target=self._work, name="trainhooks-checkpoints", daemon=True)
-            self._thread.start()
-        self._jobs.put(job)
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                self._carry_out(job)
-            except BaseException as crash:  # whoever waits for it, or asks next, is told
-                job.crash = crash
-                failure = CheckpointError(f"The checkpoint of step {job.draft.step} was not saved: {crash!r}")
-                failure.__cause__ = crash
-                self._outcomes.fail(failure)
-            finally:
-                job.snapshot.release()
-                self._outcomes.end()
-                job.done.set()
+    def _write(self, draft: Manifest, snapshot: Snapshot) -> None:
+        self._commit(self._written(draft, snapshot))
 
-    def _carry_out(self, job: _Job) -> None:
-        if self._superseded:
-            return
+    def _write_part(self, draft: Manifest, snapshot: Snapshot) -> None:
         try:
-            self._clear_away()
-            self._remains = job.draft.prefix
-            saved = write_files(self._store, job.draft, job.snapshot)
-            self._remains = None  # from here on a manifest may refer to them, whatever we are told
-            commit(self._store, self._attempt, saved)
-        except CheckpointError as error:
-            self._superseded = isinstance(error, SupersededError)
-            self._outcomes.fail(error)
-            return
+            self._outcomes.part(Written(draft.nonce, self._written(draft, snapshot).files))
+        except Exception as error:
+            self._remains = None  # other ranks may still write there; rank 0 clears it away once they do not
+            why = str(error) if isinstance(error, CheckpointError) else repr(error)
+            self._outcomes.part(NotWritten(draft.nonce, why))
+
+    def _written(self, draft: Manifest, snapshot: Snapshot) -> Manifest:
+        self._clear_away()
+        self._remains = draft.prefix
+        saved = write_files(self._store, draft, snapshot)
+        self._remains = None  # from here on a manifest may refer to them, whatever we are told
+        return saved
+
+    def _commit(self, saved: Manifest) -> None:
+        commit(self._store, self._attempt, saved)
         self._outcomes.succeed(saved)
         try:
             self._lister.know(saved)

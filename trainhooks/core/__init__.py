@@ -38,7 +38,7 @@ from .contexts import (
 )
 from .definitions import definition_of, name_of
 from .endings import Completed, End, Failed, Interrupted, Stopped
-from .events import EVENTS, EventSpec, since_then
+from .events import EVENTS, EventSpec, Kind, since_then
 from .hookset import WRITABLE, Hooks, HookSet, flatten, joined, spec_of
 from .keeping import Keep
 from .measuring import HookTime, HookTimes
@@ -92,6 +92,7 @@ __all__ = [
     "Itself",
     "Keep",
     "KeepsState",
+    "Kind",
     "LossReady",
     "Manager",
     "Metrics",

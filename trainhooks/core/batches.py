@@ -89,7 +89,7 @@ class GradientsReady:
     """Their gradients, in the same order."""
     untouched: bool = True
     """False for every transform but the first: what it is given is no longer `gradients`."""
-    _norms: list[Tensor] = field(factory=list[Tensor], repr=False)
+    _norms: list[Tensor] = field(factory=list[Tensor], repr=False, alias="norms")
     generator = generator_of
 
     @property
@@ -156,7 +156,10 @@ class BatchEnd(Generic[B_co, O_co]):
 @final
 @frozen(kw_only=True, eq=False)
 class BatchPrediction(Generic[B_co, O_co]):
-    """A batch of an evaluation or a prediction has been through the model."""
+    """A batch of an evaluation or a prediction has been through the model.
+
+    Over ranks, one that this rank predicts: data from `trainhooks.data` is split, so each item is heard of on one rank.
+    """
 
     run: Run
     at: Progress

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypeGuard, final
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 Hook: TypeAlias = Callable[..., Any]
 """Any hook, its types erased: what it takes and returns was checked where it was given."""
@@ -18,6 +18,8 @@ class Scope:
     """The set's name."""
     clock: Callable[[], float]
     """Seconds since some fixed moment."""
+    shared_clock: Callable[[], float] = field(default=Factory(lambda scope: scope.clock, takes_self=True), kw_only=True)
+    """Seconds since some fixed moment, the same in all processes of the run."""
     state: object = None
     """The set's state, if it keeps one."""
     failures: int = 0

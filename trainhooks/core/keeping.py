@@ -4,6 +4,8 @@ from typing import Literal, final
 
 from attrs import frozen
 
+from .triggers import Trigger
+
 
 @final
 @frozen(kw_only=True)
@@ -18,5 +20,7 @@ class Keep:
     """Those whose update count is a multiple of this."""
     background: bool = True
     """Whether training goes on while they are written."""
+    when: Trigger | None = None
+    """When the set asks for one, as far as progress alone decides; None for no such time."""
     on_failure: Literal["raise", "warn"] = "raise"
     """What becomes of the run when one cannot be written."""

@@ -21,7 +21,11 @@ class StepOutput(Generic[O_co]):
     loss: Tensor
     """0-d, attached to the graph in training: the mean over the batch's `weight` items."""
     weight: float | Tensor = 1.0
-    """Items (samples, tokens) that the loss is a mean of; not negative. A 0-d device tensor is never read in a step."""
+    """Items (samples, tokens) that the loss is a mean of; not negative. A 0-d device tensor is never read in a step.
+
+    A batch of weight 0 gives gradients of 0. Where several processes train, or the weight is a tensor, it still is
+    back-propagated, so divide by `max(items, 1)` in a loss of your own.
+    """
     output: O_co | None = None
     """What hooks see as `output`, evaluations as `y_pred`, and metrics as their first argument."""
     target: object = None

@@ -149,7 +149,7 @@ class Guarded:
     def bind(self, scope: Scope, /) -> Hook:
         """The guarded hook, for one run."""
         hook = bind(self.entry, scope)
-        due = self.trigger.rule.bind(EVENTS[self.event].span, scope.clock)
+        due = self.trigger.rule.bind(EVENTS[self.event].span, scope.shared_clock)
 
         def hear(ctx: object) -> object:
             return hook(ctx) if due(ctx) else None

@@ -3,5 +3,6 @@
 from .cursor import Cursor
 from .loading import SeededLoader, seeded_loader
 from .subset import first
+from .workers import shielded
 
-__all__ = ["Cursor", "SeededLoader", "first", "seeded_loader"]
+__all__ = ["Cursor", "SeededLoader", "first", "seeded_loader", "shielded"]

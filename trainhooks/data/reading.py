@@ -84,7 +84,7 @@ class Readers(Generic[B]):
         loader = DataLoader[Any](
             self.fetch, batch_size=None, sampler=feed, collate_fn=Carried if pins else _as_it_is, pin_memory=pins,
             generator=torch.Generator(),  # else it would draw from the global one
-            num_workers=self.workers, persistent_workers=self.workers > 0, worker_init_fn=_stand_firm,
+            num_workers=self.workers, persistent_workers=self.workers > 0, worker_init_fn=stand_firm,
         )  # fmt: skip
         self._all.append(Reader(loader, feed))
         return self._all[-1]
@@ -99,7 +99,7 @@ def _as_it_is(batch: object) -> object:
     return batch
 
 
-def _stand_firm(_worker: int) -> None:
+def stand_firm(_worker: int) -> None:
     """A signal to all processes of a run is answered by the main one, which still needs its workers.
 
     The second SIGTERM ends a worker, so that one that hangs can be ended.

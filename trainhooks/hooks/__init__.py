@@ -13,7 +13,8 @@ from .predictions import collect_predictions, write_predictions
 from .progress_bar import progress
 from .rates import lr_monitor, value_schedule
 from .records import Entry, History, Sheet, csv, history
-from .safeguards import stop_on_constant_predictions, stop_on_nonfinite, time_limit
+from .safeguards import stop_on_nonfinite, time_limit
+from .sameness import stop_on_constant_predictions
 from .saving import checkpoint
 from .schedules import lr_schedule, torch_scheduler
 from .segments import Segments, jsonl

@@ -33,7 +33,8 @@ def freeze(*patterns: str, until: int | None = None) -> HookSet:
     When the run is over, however it ends, they are as trainable as before; a parameter that was frozen already stays
     so. Buffers are left alone: a batch norm in train mode goes on measuring. The optimizer must have been given the
     parameters if they are to be trained later. Where two of these sets match one parameter, the first to let go
-    decides.
+    decides. Every rank calls it; `ddp()` waits for the gradients of parameters that could be trained when the run
+    began, so write `ddp(find_unused_parameters=True)` with it.
 
     Args:
         *patterns: Shell patterns, such as `"encoder.*"`, for the names in `model.named_parameters()`; `*` matches dots
@@ -74,10 +75,11 @@ def freeze(*patterns: str, until: int | None = None) -> HookSet:
 
     writes = frozenset({"requires_grad"})
     if until is None:
-        return stateful("freeze", init, writes=writes, around_train=around_train)
+        return stateful("freeze", init, writes=writes, collective=True, around_train=around_train)
     return stateful(
-        "freeze", init, writes=writes, around_train=around_train, on_after_optimizer_step=on_after_optimizer_step
-    )
+        "freeze", init, writes=writes, collective=True, around_train=around_train,
+        on_after_optimizer_step=on_after_optimizer_step,
+    )  # fmt: skip
 
 
 def _trainable(model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:

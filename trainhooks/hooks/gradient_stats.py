@@ -15,6 +15,7 @@ from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .arguments import check_count
 from .pictures import Histogram, histogram_drawer
+from .shards import Shard, whole
 
 
 def grad_stats(*patterns: str) -> HookSet:
@@ -24,8 +25,9 @@ def grad_stats(*patterns: str) -> HookSet:
     (elements that are 0, as a share of all) and `/norm` (the 2-norm); and `grad_norm`, the 2-norm of all gradients of
     the optimizer together, whatever the patterns. In a run with several optimizers that is `grad_norm/<position>`.
     Gradients are seen before any clipping. The values stay on the device until records are read, but they cost several
-    operations for each parameter: wrap it, as in `when(every(100, "updates"), grad_stats())`. Other hooks can read
-    `grad_norm` alone, since parameters are not known before the run.
+    operations for each parameter: wrap it, as in `when(every(100, "updates"), grad_stats())`. Gradients of a sharded
+    model are gathered for it, one at a time; every rank calls it. Other hooks can read `grad_norm` alone, since
+    parameters are not known before the run.
 
     Args:
         *patterns: Names of parameters, such as `"encoder.*"`, as `fnmatch` takes them; none for all parameters.
@@ -44,7 +46,8 @@ def grad_stats(*patterns: str) -> HookSet:
         _check_fit("grad_stats", wanted, ctx.run.model)
         several = len(ctx.run.optimizers) > 1
         values = {f"grad_norm/{ctx.optimizer_idx}" if several else "grad_norm": ctx.grad_norm}
-        for name, gradient in _chosen(ctx, wanted):
+        for name, part in _chosen(ctx, wanted):
+            gradient = whole(part)
             std, mean = torch.std_mean(gradient, correction=0)
             values[f"grad/{name}/mean"] = mean
             values[f"grad/{name}/std"] = std
@@ -52,8 +55,10 @@ def grad_stats(*patterns: str) -> HookSet:
             values[f"grad/{name}/norm"] = torch.linalg.vector_norm(gradient)
         return Record(values)
 
-    provides = frozenset({"grad_norm"})
-    return HookSet(name="grad_stats", provides=provides, on_after_gradient_update=on_after_gradient_update)
+    return HookSet(
+        name="grad_stats", provides=frozenset({"grad_norm"}), collective=True,
+        on_after_gradient_update=on_after_gradient_update,
+    )  # fmt: skip
 
 
 @final
@@ -74,7 +79,7 @@ def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 5
     elements, and its title counts the others. The gradients of the last update are copied, counted on their device at
     the epoch's end, and all counts are read from there at once. Where the data has no length, nobody knows which update
     is the last, so each one's gradients are copied; where it has one, an epoch that somebody ends early has no picture.
-    Only rank 0 draws.
+    Only rank 0 draws; of a sharded model every rank keeps its part, and all are put together at the epoch's end.
 
     Args:
         folder: Where the pictures go; made if need be. A picture that is there already is replaced.
@@ -97,7 +102,8 @@ def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 5
 
     def init(begin: TrainBegin) -> Newest:
         _check_fit("grad_histogram", wanted, begin.run.model)
-        into.mkdir(parents=True, exist_ok=True)
+        if begin.run.rank.index == 0:
+            into.mkdir(parents=True, exist_ok=True)
         return Newest()
 
     def on_epoch_begin(ctx: EpochBegin, newest: Newest) -> tuple[Newest, None]:
@@ -107,17 +113,24 @@ def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 5
         if newest.batches is not None and ctx.at.batch + 1 < newest.batches:
             return newest, None
         earlier: Mapping[str, Tensor] = newest.gradients if ctx.optimizer_idx else {}
-        copies = {name: gradient.detach().clone() for name, gradient in _chosen(ctx, wanted)}
+        first = ctx.run.rank.index == 0
+        kept = ((name, one) for name, one in _chosen(ctx, wanted) if first or isinstance(one, Shard))
+        copies = {name: gradient.detach().clone() for name, gradient in kept}
         return evolve(newest, gradients={**earlier, **copies}), None
 
     def on_epoch_end(ctx: EpochEnd, newest: Newest) -> tuple[Newest, None]:
-        if newest.gradients:
+        gradients: dict[str, Tensor] = {}
+        for name, part in newest.gradients.items():
+            gradient = whole(part)  # every rank takes part; one of them keeps it
+            if ctx.run.rank.index == 0:
+                gradients[name] = gradient
+        if gradients:
             title = f"gradients of update {ctx.at.updates}, epoch {ctx.at.epoch}"
-            draw(into / f"epoch-{ctx.at.epoch:04}.png", title, histograms(newest.gradients, bins))
+            draw(into / f"epoch-{ctx.at.epoch:04}.png", title, histograms(gradients, bins))
         return Newest(), None
 
     return stateful(
-        "grad_histogram", init, ranks=frozenset({0}), on_epoch_begin=on_epoch_begin,
+        "grad_histogram", init, collective=True, on_epoch_begin=on_epoch_begin,
         on_after_gradient_update=on_after_gradient_update, on_epoch_end=on_epoch_end,
     )  # fmt: skip
 

@@ -4,19 +4,21 @@ import math
 
 import torch
 from attrs import evolve
-from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
 from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate
 from trainhooks.errors import HookDefinitionError
 
 from .arguments import check_number
+from .shards import norm_of, own_part, part_like
 
 
 def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
     """Scale the gradients of each update down so that the norm of all of them together is at most `max_norm`.
 
     Each optimizer's gradients are clipped on their own, once an update, after they are unscaled, normalised and
-    reduced. What is bounded is what the hook receives: after another transform, that transform's result.
+    reduced. What is bounded is what the hook receives: after another transform, that transform's result. The norm of a
+    sharded model's gradients is that of all ranks' parts together; every rank calls it.
 
     Args:
         max_norm: Greatest norm, above 0.
@@ -37,12 +39,13 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
 
     def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
         known = ctx.untouched and norm_type == 2.0
-        norm = ctx.grad_norm if known else get_total_norm(gradients, norm_type)
+        norm = ctx.grad_norm if known else norm_of(gradients, norm_type, ctx.run)
         _hand_over(ctx, gradients)
         clip_grads_with_norm_(ctx.parameters, max_norm, norm)
         return gradients
 
-    return HookSet(name="clip_grad_norm", writes=frozenset({"gradients"}), transform_gradients=transform_gradients)
+    writes = frozenset({"gradients"})
+    return HookSet(name="clip_grad_norm", writes=writes, collective=True, transform_gradients=transform_gradients)
 
 
 def clip_grad_value(limit: float) -> HookSet:
@@ -67,7 +70,8 @@ def clip_grad_value(limit: float) -> HookSet:
         clip_grad_value_(ctx.parameters, limit)
         return gradients
 
-    return HookSet(name="clip_grad_value", writes=frozenset({"gradients"}), transform_gradients=transform_gradients)
+    writes = frozenset({"gradients"})
+    return HookSet(name="clip_grad_value", writes=writes, collective=True, transform_gradients=transform_gradients)
 
 
 def skip_nonfinite_update() -> HookSet:
@@ -99,7 +103,8 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
     """Add Gaussian noise to every element of each update's gradients.
 
     The standard deviation is `std / (1 + t) ** (decay / 2)` after `t` finished updates. The noise depends on the run's
-    seed, the update and the optimizer; it is the same on all ranks, so that equal replicas stay equal.
+    seed, the update and the optimizer; it is the same on all ranks, so that equal replicas stay equal, and in a sharded
+    model that of one process: each rank draws the noise of whole gradients, one after another, and adds its part.
 
     Args:
         std: Standard deviation at the first update, above 0 and finite, in the gradients' own unit; the paper's eta is
@@ -126,10 +131,11 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
         now = std / (1 + ctx.at.updates) ** (decay / 2)
         for one in gradients:
             noise = torch.randn(one.shape, dtype=one.dtype, device=one.device, generator=generators[one.device])
-            one.add_(noise, alpha=now)
+            own_part(one).add_(part_like(noise, one), alpha=now)
         return gradients
 
-    return HookSet(name="grad_noise", writes=frozenset({"gradients"}), transform_gradients=transform_gradients)
+    writes = frozenset({"gradients"})
+    return HookSet(name="grad_noise", writes=writes, collective=True, transform_gradients=transform_gradients)
 
 
 def _hand_over(ctx: GradientsReady, gradients: Gradients) -> None:

@@ -90,6 +90,7 @@ def throughput(
 
     The clock is the host's. On CUDA work is only queued where it stands in the program, so a rate over few updates is
     the rate of queueing. Weights that are tensors are summed on their device and read as every record is, in bursts.
+    Over ranks each records its own rate.
 
     Args:
         items: Gives the items of a batch, such as its tokens: a number, or a 0-d tensor, which is not read in a step.

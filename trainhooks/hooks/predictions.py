@@ -10,7 +10,10 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, HookSet, stateful
+from trainhooks.distributed import Ranks
 from trainhooks.errors import HookDefinitionError
+
+from .shards import ranks_of
 
 
 @final
@@ -37,8 +40,8 @@ def collect_predictions(name: str) -> HookSet:
     """Keep the outputs and targets of the newest evaluation of one name, on their device.
 
     They are the state `result.hook_states["collect_predictions"]`, a `Predictions`: put together at the evaluation's
-    end, replaced by the next one's. A second evaluation of the run takes a second set, under a name of its own:
-    `named("of_test", collect_predictions("test"))`.
+    end, replaced by the next one's. Over ranks each keeps those of its share of the data. A second evaluation of the
+    run takes a second set, under a name of its own: `named("of_test", collect_predictions("test"))`.
 
     Args:
         name: The evaluation's name.
@@ -67,7 +70,8 @@ def write_predictions(
     The file is a dict of plain values, which `torch.load(path, weights_only=True)` reads: `y_pred` and `y_test`
     (tensors on the CPU, all batches along the first dimension; `y_test` is None if the step gives none), `name`,
     `updates` and `epochs` (finished by then). It is whole or not there. The device is read once an evaluation, when
-    the file is written. Only rank 0 writes, what it has seen itself.
+    the file is written. Over ranks it holds those of all, in the order of ranks; rank 0 writes it, and every rank calls
+    this.
 
     Args:
         folder: Where files named `<evaluation>-<updates>.pt` go, made if need be; or a function that gives the path of
@@ -81,21 +85,24 @@ def write_predictions(
         OSError: in the run, if the file cannot be written.
 
     Example:
-        >>> write_predictions("runs/first/predictions", name="test").ranks
-        frozenset({0})
+        >>> write_predictions("runs/first/predictions", name="test").collective
+        True
     """
     if name is not None:
         _check_name("write_predictions", name)
     path_of = folder if callable(folder) else _in_folder(folder)
 
     def write(ctx: EvaluationEnd, predictions: Predictions) -> Predictions:
-        _write(Path(path_of(ctx)), ctx, predictions)
+        if (ranks := ranks_of(ctx.run)) is not None:
+            predictions = _of_all(ranks, predictions)
+        if ctx.run.rank.index == 0:
+            _write(Path(path_of(ctx)), ctx, predictions)
         return Predictions(name=ctx.name, updates=ctx.at.updates)
 
-    return _collecting("write_predictions", name, write, ranks=frozenset({0}))
+    return _collecting("write_predictions", name, write, collective=True)
 
 
-def _collecting(factory: str, name: str | None, finished: Finished, ranks: frozenset[int] | None = None) -> HookSet:
+def _collecting(factory: str, name: str | None, finished: Finished, *, collective: bool = False) -> HookSet:
     """A set that collects the predictions of an evaluation and hands them to `finished` at its end."""
 
     def begin(ctx: EvaluationBegin, state: Predictions) -> tuple[Predictions, None]:
@@ -118,17 +125,26 @@ def _collecting(factory: str, name: str | None, finished: Finished, ranks: froze
         return finished(ctx, whole), None
 
     return stateful(
-        factory, Predictions, reads=frozenset() if name is None else frozenset({f"{name}/loss"}), ranks=ranks,
-        on_evaluation_begin=begin, on_after_batch_prediction=take, on_evaluation_end=end,
+        factory, Predictions, reads=frozenset() if name is None else frozenset({f"{name}/loss"}),
+        collective=collective, on_evaluation_begin=begin, on_after_batch_prediction=take, on_evaluation_end=end,
     )  # fmt: skip
 
 
 def _joined(batches: list[tuple[Tensor, Tensor | None]]) -> Predictions:
-    targets = [y_test for _, y_test in batches if y_test is not None]
-    return Predictions(
-        y_pred=torch.cat([y_pred for y_pred, _ in batches]),
+    outputs, targets = [y_pred for y_pred, _ in batches], [y_test for _, y_test in batches if y_test is not None]
+    return Predictions(  # a rank may have had no batch
+        y_pred=torch.cat(outputs) if outputs else None,
         y_test=torch.cat(targets) if targets else None,
     )
+
+
+def _of_all(ranks: Ranks, own: Predictions) -> Predictions:
+    """The predictions of all ranks in their order, on the CPU of rank 0; nothing on the others."""
+    if own.y_pred is None:
+        part = None
+    else:
+        part = own.y_pred.cpu(), None if own.y_test is None else own.y_test.cpu()
+    return _joined([one for one in ranks.gather_to_first(part) if one is not None])
 
 
 def _checked(factory: str, ctx: BatchPrediction) -> tuple[Tensor, Tensor | None]:

@@ -98,7 +98,7 @@ def progress(
     In a terminal or a notebook there is a bar for the epoch at hand; elsewhere, such as in a log file, a line every 30
     seconds. An epoch leaves a line with its metrics, and so does an evaluation within an epoch. The bar shows the
     newest batch's loss, which is read from the device when the bar is redrawn, never in between. Only rank 0 shows
-    anything.
+    anything: its own batch's loss, and metrics of all ranks.
 
     Args:
         redraws_per_second: Most redraws of the bar in a second, above 0.

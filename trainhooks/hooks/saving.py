@@ -80,7 +80,9 @@ def checkpoint(
     for part in () if when is None else alternatives(when):
         sets += only_when(part, _asking(part, save))
     every_one = 1 if keep_last is None else keep_every
-    keep = Keep(last=keep_last, best=keep_best, every=every_one, background=background, on_failure=on_failure)
+    keep = Keep(
+        last=keep_last, best=keep_best, every=every_one, background=background, when=when, on_failure=on_failure
+    )
     return joined(*sets, keeps=keep)
 
 

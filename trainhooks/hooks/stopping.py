@@ -77,7 +77,8 @@ def early_stopping(
         threshold: Stop at once when a value is this good, the threshold included; None for never.
         start: Values that come at fewer finished updates than this are not judged.
         restore_best: Whether a run that is completed or stopped gets the model's state at the best value back. Keeps a
-            copy of the state on the model's devices. A run that failed or was interrupted is left as it is.
+            copy of the state on the model's devices, of a sharded model each rank of its part, and every rank calls it.
+            A run that failed or was interrupted is left as it is.
 
     Raises:
         HookDefinitionError: if an argument is none of these.
@@ -114,8 +115,8 @@ def early_stopping(
         return stateful("early_stopping", Best, reads=reads, on_evaluation_end=judge, on_epoch_end=judge)
     writes = frozenset({"parameters", "buffers"})
     return stateful(
-        "early_stopping", Best, reads=reads, writes=writes, on_evaluation_end=judge, on_epoch_end=judge,
-        on_train_end=_restore,
+        "early_stopping", Best, reads=reads, writes=writes, collective=True, on_evaluation_end=judge,
+        on_epoch_end=judge, on_train_end=_restore,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from trainhooks.core import (
 )
 
 from .arguments import check_count, check_fraction
+from .shards import own_part
 from .turns import finishes_update
 
 _WRITES = frozenset({"parameters", "buffers"})
@@ -51,7 +52,8 @@ def ema(decay: float, *, apply_at_end: bool = False) -> HookSet:
     After the first update the average is the weights; after each later one it is `decay` times itself plus `1 - decay`
     times the weights. An update that was skipped changes nothing. Buffers, such as running statistics, are copied. In
     evaluations the model holds the average, once there is one, and has its own weights back afterwards, bit for bit,
-    also on exceptions. The average takes the memory of the model once, and an evaluation once more.
+    also on exceptions. The average takes the memory of the model once, and an evaluation once more; of a sharded model
+    each rank averages its part. Every rank calls it.
 
     Args:
         decay: Share of the average that is kept at each update, from 0 to below 1; 0.999 looks back over some 1,000.
@@ -78,7 +80,8 @@ def swa(*, start: int, every: int = 1, apply_at_end: bool = False) -> HookSet:
     An update that was skipped changes nothing. Buffers are copied, so the running statistics of batch norm are those of
     the weights of the last update in the average: `torch.optim.swa_utils.update_bn` measures them anew. In evaluations
     the model holds the average, once there is one, and has its own weights back afterwards, bit for bit, also on
-    exceptions. The average takes the memory of the model once, and an evaluation once more.
+    exceptions. The average takes the memory of the model once, and an evaluation once more; of a sharded model each
+    rank averages its part. Every rank calls it.
 
     Args:
         start: The first update whose weights are in the average, counted from 1.
@@ -121,11 +124,11 @@ def _averaging(name: str, step: _Step, wants: Callable[[int], bool], apply_at_en
 
     if not apply_at_end:
         return stateful(
-            name, Average, writes=_WRITES, on_after_optimizer_step=on_after_optimizer_step,
+            name, Average, writes=_WRITES, collective=True, on_after_optimizer_step=on_after_optimizer_step,
             around_evaluation=around_evaluation,
         )  # fmt: skip
     return stateful(
-        name, Average, writes=_WRITES, on_after_optimizer_step=on_after_optimizer_step,
+        name, Average, writes=_WRITES, collective=True, on_after_optimizer_step=on_after_optimizer_step,
         around_evaluation=around_evaluation, on_train_end=on_train_end,
     )  # fmt: skip
 
@@ -144,12 +147,12 @@ def _updated(average: Average, model: nn.Module, step: _Step) -> Average:
 
 
 def _alike(averages: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
-    """Averages and live values in lists of one device and type each, as torch's functions take them."""
+    """This rank's parts of averages and live values, in lists of one device and type each, for torch."""
     groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
     for name, average in averages.items():
         kept, values = groups.setdefault((average.device, average.dtype), ([], []))
-        kept.append(average)
-        values.append(live[name])
+        kept.append(own_part(average))
+        values.append(own_part(live[name]))
     return groups.values()
 
 
@@ -167,20 +170,28 @@ def _equally(kept: Sequence[Tensor], values: Sequence[Tensor], count: int) -> No
 @contextmanager
 def _holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Generator[None]:
     """Let the model hold these weights; its own come back on leaving, also on exceptions."""
-    own = {name: tensor.detach().clone() for name, tensor in _weights(model) if name in weights}
+    live = {name: one for name, one in model.named_parameters() if name in weights}
+    parameters = _copies(live)
+    buffers = _copies({name: one for name, one in model.named_buffers() if name in weights})
     try:
         _put(model, weights)
         yield
     finally:
-        _put(model, own)
+        _copy_into(live, parameters)  # the parameters as they were: a sharded model that failed may hold whole ones
+        _copy_into(dict(model.named_buffers()), buffers)  # buffers by name: an evaluation may have replaced them
 
 
 def _put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy weights into the model, in place."""
+    _copy_into(dict(_weights(model)), weights)
+
+
+def _copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy this rank's part of each value into the tensor of its name."""
     with torch.no_grad():
-        for name, tensor in _weights(model):
-            if name in weights:
-                tensor.copy_(weights[name])
+        for name, tensor in tensors.items():
+            if name in values:
+                own_part(tensor).copy_(own_part(values[name]))
 
 
 def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -2,13 +2,14 @@
 
 from .around import Bound
 from .bindings import Bindings, bind_table
-from .capture import begin_at, captured, load_bare_state, restore, restore_streams
+from .capture import bare_state, begin_at, captured, load_bare_state, restore, restore_streams
 from .explain import explain
-from .feeding import length_of, within_epoch
-from .forwarding import AUTOCAST, forward_in
+from .feeding import batch_size_of, length_of, place_now, within_epoch
+from .forwarding import AUTOCAST, Forward, forward_in
 from .heard import Heard, hear
 from .interrupts import Interrupts
 from .live import Live
+from .metrics import check_metrics
 from .provided import check_values, names_of_evaluation, names_of_training
 from .quick import version_of
 from .records import Records
@@ -20,6 +21,7 @@ from .specialiser import FUNCTIONS, Functions, specialise
 from .steps import Objective, Worker
 from .streams import Streams, same_modes
 from .table import DispatchTable, compose
+from .together import Together
 from .transfer import Transfer, fields_of, move
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "DispatchTable",
     "DueEvaluation",
     "FUNCTIONS",
+    "Forward",
     "Functions",
     "Heard",
     "Interrupts",
@@ -42,11 +45,15 @@ __all__ = [
     "Saver",
     "State",
     "Streams",
+    "Together",
     "Transfer",
     "Worker",
+    "bare_state",
+    "batch_size_of",
     "begin_at",
     "bind_table",
     "captured",
+    "check_metrics",
     "check_values",
     "compose",
     "explain",
@@ -58,6 +65,7 @@ __all__ = [
     "move",
     "names_of_evaluation",
     "names_of_training",
+    "place_now",
     "restore",
     "restore_streams",
     "same_modes",

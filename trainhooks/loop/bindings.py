@@ -3,8 +3,9 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 from attrs import define, field, frozen
 
@@ -16,6 +17,7 @@ from trainhooks.core import (
     HookTimes,
     Horizon,
     Keep,
+    Kind,
     Rank,
     Scope,
     TrainBegin,
@@ -38,6 +40,8 @@ class Member:
 
     owner: HookSet
     scope: Scope
+    here: bool = True
+    """Whether this process calls it."""
     has_state: bool = False
     """Whether its state was made."""
 
@@ -62,8 +66,11 @@ class Member:
             )
 
     def hooks(self, event: str) -> Iterator[Bound]:
-        """Its hooks on an event."""
+        """Its hooks on an event; where another process calls them, they do nothing here."""
         for entry in self.owner.hooks(event):
+            if not self.here:
+                yield Bound(self.owner, _ELSEWHERE[EVENTS[event].kind])
+                continue
             hook = bind(entry, self.scope)
             if self.owner.quarantined:
                 hook = fenced(hook, event, self.scope)
@@ -86,14 +93,14 @@ class Bindings:
     """A table bound to one run."""
 
     members: tuple[Member, ...]
-    """The sets that this process calls, in the order given."""
+    """The sets that some process of the run calls, in the order given."""
     hooks: Mapping[str, tuple[Bound, ...]] = field(repr=False)
     """The plain hooks of each event, in dispatch order."""
 
     def make_states(self, begin: TrainBegin) -> None:
         """Make the states that wait for the `TrainBegin`."""
         for member in self.members:
-            if needs_begin(member.owner):
+            if member.here and needs_begin(member.owner):
                 member.make_state(begin)
 
     def states(self) -> dict[str, Any]:
@@ -147,21 +154,49 @@ class Bindings:
             warnings.warn(sentence, RuntimeWarning, stacklevel=3)
 
 
-def bind_table(table: DispatchTable, rank: Rank, clock: Callable[[], float]) -> Bindings:
-    """Bind the sets of a table that this process calls."""
-    all_members = [Member(one, Scope(name=one.name, clock=clock)) for one in table]
-    here = [_is_called_on(one, rank) for one in table]
-    members = tuple(one for one, called in zip(all_members, here, strict=True) if called)
-    for member in members:
-        if member.owner.init is not None and not needs_begin(member.owner):
+def bind_table(
+    table: DispatchTable, rank: Rank, clock: Callable[[], float], shared_clock: Callable[[], float] | None = None
+) -> Bindings:
+    """Bind a table to one run.
+
+    Every process of a run has the same hooks on the same events, and so runs the same loop: those that are called
+    elsewhere do nothing here. A run of one process leaves them out.
+
+    Args:
+        table: The sets.
+        rank: This process.
+        clock: Seconds since some fixed moment.
+        shared_clock: The same on all ranks; None for `clock`.
+    """
+    scopes = [Scope(one.name, clock, shared_clock=shared_clock or clock) for one in table]
+    all_members = [Member(one, scope, _is_called_on(one, rank)) for one, scope in zip(table, scopes, strict=True)]
+    for member in all_members:
+        if member.here and member.owner.init is not None and not needs_begin(member.owner):
             member.make_state(None)
+    kept = [one.here or rank.world > 1 for one in all_members]
     hooks: dict[str, tuple[Bound, ...]] = {}
     for event in EVENTS:
-        called = [all_members[place] for place in table.arrangement.order(event) if here[place]]
+        called = [all_members[place] for place in table.arrangement.order(event) if kept[place]]
         if called:
             hooks[event] = tuple(bound for member in called for bound in member.hooks(event))
-    return Bindings(members, hooks)
+    return Bindings(tuple(one for one, keep in zip(all_members, kept, strict=True) if keep), hooks)
 
 
 def _is_called_on(one: HookSet, rank: Rank) -> bool:
     return (one.ranks is None or rank.index in one.ranks) and (one.devices is None or rank.local_index in one.devices)
+
+
+def _hears_nothing(ctx: object) -> None:
+    pass
+
+
+def _passes_on(ctx: object, value: object) -> object:
+    return value
+
+
+def _wraps_nothing(ctx: object) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+_ELSEWHERE: Final[Mapping[Kind, Hook]] = {"on": _hears_nothing, "transform": _passes_on, "around": _wraps_nothing}
+"""What stands here for a hook that another process calls, by the kind of event."""

@@ -2,6 +2,7 @@
 
 from trainhooks.core import EpochEnd
 
+from .deciding import asked_for, due, settle
 from .delivery import deliver
 from .evaluation import evaluate
 from .heard import Heard
@@ -12,13 +13,13 @@ from .saving import save
 
 def at_boundary(live: Live, heard: Heard) -> None:
     """Between two windows: evaluations that are due, records, and the decision whether to go on."""
-    if live.requests.evaluations:
-        for evaluation in live.due():
+    if live.requests.evaluations or live.together is not None:
+        for evaluation in due(live):
             evaluate(live, heard, evaluation)
     if heard.on_record is not None:
         if live.records.ripe():
             deliver(live, heard)
-    live.settle()
+    settle(live)
     if live.saver is not None:
         save(live, heard, live.saver)
 
@@ -27,16 +28,16 @@ def at_epoch_end(live: Live, heard: Heard) -> None:
     """The boundary that ends an epoch, or nothing if the epoch was cut short."""
     if not live.complete_epoch():
         return
-    for evaluation in live.due():
+    for evaluation in due(live):
         evaluate(live, heard, evaluation)
     if heard.on_epoch_end is not None:
         metrics = live.records.values(live.records.of_epoch(LOOP))
         live.ask(heard.on_epoch_end(EpochEnd(run=live.run, at=live.at, since=live.epoch_began, metrics=metrics)))
-        for evaluation in live.asked_for():
+        for evaluation in asked_for(live):
             evaluate(live, heard, evaluation)
     live.add_history_row()
     if heard.on_record is not None:
         deliver(live, heard)
-    live.settle()
+    settle(live)
     if live.saver is not None:
         save(live, heard, live.saver)

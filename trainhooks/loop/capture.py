@@ -3,17 +3,17 @@
 Hook states and the configuration are not the loop's: who saves adds them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from attrs import asdict
-from torch import nn
+from torch import Tensor, nn
 
 from trainhooks.core import Progress
 from trainhooks.errors import CheckpointError
 
-from .feeding import keeps_position, within_epoch
+from .feeding import batch_size_of, keeps_position, place_now, within_epoch
 from .live import Live
 from .means import Mean
 from .saver import Position, State
@@ -22,17 +22,23 @@ from .streams import Streams, generators_of
 
 
 def captured(live: Live) -> State:
-    """The run as it is now, between two windows. Reads the device; the tensors are those of the run, not copies."""
+    """The run as it is now on this rank, between two windows; over ranks with the model's buffers once more, apart.
+
+    Reads the device; the tensors are those of the run, not copies.
+    """
     live.records.read()
+    model = bare_state(live.run.model)
+    own = {} if live.ranks is None else {"buffers": _buffers(live.run.model, model)}
     return {
         "progress": asdict(live.at),
-        "model": bare_state(live.run.model),
+        "model": model,
         "optimizers": [worker.optimizer.state_dict() for worker in live.workers],
         "scaler": None if live.scaling is None else live.scaling.scaler.state_dict(),
         "loop": _of_loop(live),
         "data": live.data.state_dict() if keeps_position(live.data) else None,
         "random": Streams.now(live.run.device).state(),
         "generators": {name: one.get_state() for name, one in _generators(live).items()},
+        **own,
     }
 
 
@@ -48,32 +54,42 @@ def begin_at(live: Live, state: State) -> None:
     live.move_to(state["progress"])
     live.boundaries.set(loop["boundary"], loop["boundary_before"])
     live.epoch_began = Progress(**loop["epoch_began"])
-    live.fed, live.in_epoch, live.ends_epoch = loop["fed"], loop["in_epoch"], loop["ends_epoch"]
+    live.in_epoch, live.ends_epoch = loop["in_epoch"], loop["ends_epoch"]
+    was = state["config"]["world_size"], loop["batch_size"]
+    live.fed = place_now(loop["fed"], was, (live.run.rank.world, batch_size_of(live.data))) or 0
     live.history[:] = loop["history"]
     live.requests.evaluated.update(loop["evaluated"])
     live.records.restore(loop["records"])
 
 
 def restore(live: Live, state: State) -> None:
-    """Put back what is trained: model, optimizers, scaler, and the epoch's means."""
+    """Put back what is trained: model, optimizers, scaler, and the epoch's means, of which there is one list a rank."""
     load_bare_state(live.run.model, state["model"])
     for worker, saved in zip(live.workers, state["optimizers"], strict=True):
         worker.optimizer.load_state_dict(saved)
     if live.scaling is not None and state["scaler"] is not None:
         live.scaling.scaler.load_state_dict(state["scaler"])
-    for worker, saved in zip(live.workers, state["loop"]["means"], strict=True):
+    for worker, *saved in zip(live.workers, *state["loop"]["means"], strict=True):
         _restore_means(worker, saved)
+    for worker, first in zip(live.workers, state["loop"]["first_weights"], strict=True):
+        worker.window.first = first
+    if live.together is not None:
+        live.together.cast_again(state["loop"]["votes"])
 
 
 def restore_streams(live: Live, state: State) -> None:
-    """Put back where the data is, and the random streams: the last thing before training goes on."""
+    """Put back where the data is, and the random streams: the last thing before training goes on.
+
+    What the state has not, since this rank did not exist, stays as it is.
+    """
     if state["data"] is not None and keeps_position(live.data):
         live.data.load_state_dict(state["data"])
         live.starts_anew = not state["loop"]["in_epoch"] and not state["loop"]["exhausted"]
     for name, generator in _generators(live).items():
         if name in state["generators"]:
             generator.set_state(state["generators"][name])
-    Streams.of(state["random"], live.run.device).restore()
+    if state["random"] is not None:
+        Streams.of(state["random"], live.run.device).restore()
 
 
 def _of_loop(live: Live) -> State:
@@ -82,6 +98,7 @@ def _of_loop(live: Live) -> State:
         "boundary_before": asdict(live.boundaries.before),
         "epoch_began": asdict(live.epoch_began),
         "fed": live.fed,
+        "batch_size": batch_size_of(live.data),
         "in_epoch": live.in_epoch,
         "ends_epoch": live.ends_epoch,
         "exhausted": live.exhausted,
@@ -89,6 +106,8 @@ def _of_loop(live: Live) -> State:
         "evaluated": sorted(live.requests.evaluated),
         "records": live.records.state(),
         "means": [_means(worker) for worker in live.workers],
+        "first_weights": [worker.window.first for worker in live.workers],
+        "votes": [] if live.together is None else live.together.votes_cast(),
     }
 
 
@@ -96,10 +115,22 @@ def _means(worker: Worker) -> State:
     return {"loss": worker.loss.state(), "values": {name: mean.state() for name, mean in worker.values.items()}}
 
 
-def _restore_means(worker: Worker, saved: State) -> None:
+def _restore_means(worker: Worker, saved: Sequence[State]) -> None:
+    """Give a worker the means that it had, those of several ranks together if there are fewer now."""
     device = next((one.device for group in worker.optimizer.param_groups for one in group["params"]), None)
-    worker.loss = Mean.of(saved["loss"], device)
-    worker.values = {name: Mean.of(one, device) for name, one in saved["values"].items()}
+    worker.loss = _mean_of([one["loss"] for one in saved], device)
+    names = dict.fromkeys(name for one in saved for name in one["values"])
+    worker.values = {
+        name: _mean_of([one["values"][name] for one in saved if name in one["values"]], device) for name in names
+    }
+
+
+def _mean_of(saved: Sequence[State], device: torch.device | None) -> Mean:
+    if len(saved) == 1:
+        return Mean.of(saved[0], device)
+    terms = [Mean.of(one, device).terms() for one in saved]
+    products, counts = ([number for one in terms for number in one[which]] for which in (0, 1))
+    return Mean.of({"products": products, "counts": counts, "sums": None}, device)
 
 
 def _generators(live: Live) -> dict[str, torch.Generator]:
@@ -113,6 +144,12 @@ def _generators(live: Live) -> dict[str, torch.Generator]:
 def bare_state(model: nn.Module) -> dict[str, Any]:
     """The model's state under the names that it has without `torch.compile`."""
     return {_bare(name): value for name, value in model.state_dict().items()}
+
+
+def _buffers(model: nn.Module, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The model's buffers that its state holds."""
+    names = (_bare(name) for name, _ in model.named_buffers())
+    return {name: state[name] for name in names if name in state}
 
 
 def load_bare_state(model: nn.Module, state: Mapping[str, Any]) -> None:

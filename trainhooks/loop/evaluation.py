@@ -14,6 +14,7 @@ from .heard import Heard
 from .live import Live
 from .records import LOOP
 from .requests import DueEvaluation
+from .shares import one_model, share_of
 from .streams import PrivateStreams, looking_only
 from .tally import Tally
 
@@ -21,24 +22,25 @@ _NO_MORE = object()
 
 
 def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str, float]:
-    """Run an evaluation: every item has weight one; modes and random streams are what they were."""
+    """Run an evaluation: every item has weight one, over all ranks; modes and random streams are what they were."""
     run, at, since, name = live.run, live.at, live.since, evaluation.name
     with looking_only(run.model, run.device), heard.around_evaluation(
         EvaluationBegin(run=run, at=at, since=since, name=name)
-    ) if heard.around_evaluation is not None else nullcontext():
+    ) if heard.around_evaluation is not None else nullcontext(), one_model(live):
         if heard.on_evaluation_begin is not None:
             heard.on_evaluation_begin(EvaluationBegin(run=run, at=at, since=since, name=name))
         tally = Tally(evaluation)
-        for index, fetched in enumerate(evaluation.data):
+        for index, (fetched, counts) in enumerate(share_of(live, evaluation.data)):
             batch = live.transfer(fetched, run.device)
             output = live.forward(evaluation.step, run.model, batch)
-            tally.add(output)
-            if heard.on_after_batch_prediction is not None:
-                heard.on_after_batch_prediction(BatchPrediction(
-                    run=run, at=at, since=since, name=name, index=index, batch=batch, y_pred=output.output,
-                    y_test=output.target,
-                ))  # fmt: skip
-        metrics: Mapping[str, float] = tally.read()
+            if counts:
+                tally.add(output)
+                if heard.on_after_batch_prediction is not None:
+                    heard.on_after_batch_prediction(BatchPrediction(
+                        run=run, at=at, since=since, name=name, index=index, batch=batch, y_pred=output.output,
+                        y_test=output.target,
+                    ))  # fmt: skip
+        metrics: Mapping[str, float] = tally.read(live.ranks)
         if heard.transform_metrics is not None:
             metrics = heard.transform_metrics(EvaluationEnd(
                 run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)

@@ -1,24 +1,75 @@
 """The data of an epoch, batch by batch, from any batch on where the data can do that."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeGuard, cast
+from functools import partial
+from typing import Any, Final, TypeGuard, cast
 
 import torch
 
-from trainhooks.core import KeepsState, Rank, keeps_its_own_state
+from trainhooks.core import KeepsState, Rank, Run, keeps_its_own_state
 from trainhooks.data import Cursor
 from trainhooks.errors import RunDefinitionError
 
+from .evening import EvenBatches, Item, even_length, refuse_none
 from .saver import Position
 from .streams import Streams, generators_of
+from .together import Together
+
+ALONE: Final = Rank()
 
 
-def length_of(data: object) -> int | None:
-    """How many batches `data` has, if it knows."""
+def length_of(data: object, rank: Rank = ALONE) -> int | None:
+    """How many batches of an epoch `data` has for one process, if it knows."""
+    if isinstance(data, Cursor) and rank.world > 1:
+        try:
+            return cast("int", data.length(rank))  # type: ignore[attr-defined]  # asking is the way to know
+        except (AttributeError, TypeError):
+            return None
     try:
         return len(data)  # type: ignore[arg-type]  # asking is the way to know
     except (TypeError, NotImplementedError):
         return None
+
+
+def length_of_epoch(data: object, rank: Rank, together: Together | None, epoch: int) -> int | None:
+    """How many batches an epoch has, in every process of the run; None if that is not known."""
+    own = length_of(data, rank)
+    if together is None:
+        return own
+    return even_length(own, isinstance(data, Cursor), together.ranks, together.parallel.uneven, epoch)
+
+
+def batches_left(
+    data: Iterable[Any], run: Run, together: Together | None, epoch: int, done: int, length: int | None
+) -> Iterator[Item]:
+    """What is left of an epoch after `done` of its batches, which has `length` in all if that is known."""
+    source = remaining(data, epoch, done, run.rank, run.device)
+    if together is None:
+        return batches_of(source, length, done, looks_ahead=run.accumulate > 1)
+    left = None if length is None else length - done
+    stand_in = partial(stand_in_of, data, epoch, run.rank) if isinstance(data, Cursor) else None
+    return iter(EvenBatches(source, left, together.ranks, together.parallel.uneven, epoch, stand_in))
+
+
+def batch_size_of(data: object) -> int | None:
+    """Samples of a batch in each process, if the data can begin anywhere and says so."""
+    size: object = getattr(data, "batch_size", None)
+    return size if isinstance(size, int) and isinstance(data, Cursor) else None
+
+
+def place_now(fed: int, was: tuple[int, int | None], now: tuple[int, int | None]) -> int | None:
+    """How many batches of an epoch were fed, counted as a run counts them that goes on; None within one of its batches.
+
+    Args:
+        fed: Batches fed, in each process.
+        was: How many processes there were, and samples of a batch in each; None where that is not known.
+        now: Likewise.
+    """
+    (world, size), (world_now, size_now) = was, now
+    samples, of_a_batch = fed * world, world_now
+    if size is not None and size_now is not None:
+        samples, of_a_batch = samples * size, of_a_batch * size_now
+    return None if samples % of_a_batch else samples // of_a_batch
 
 
 def keeps_position(data: object) -> TypeGuard[KeepsState]:
@@ -26,21 +77,36 @@ def keeps_position(data: object) -> TypeGuard[KeepsState]:
     return keeps_its_own_state(data) and not isinstance(data, Cursor)
 
 
-def within_epoch(data: object, accumulate: int) -> Position:
+def within_epoch(data: object, accumulate: int, world: int = 1) -> Position:
     """What lets a run with this data go on within an epoch."""
     if isinstance(data, Cursor):
         return "cursor"
-    looks_ahead = length_of(data) is None and accumulate > 1  # then the data's own position is a batch too far
+    looks_ahead = length_of(data) is None and (accumulate > 1 or world > 1)  # then the data's own position is too far
     return "own" if keeps_position(data) and not looks_ahead else "lost"
 
 
 def remaining(data: Iterable[Any], epoch: int, done: int, rank: Rank, device: torch.device) -> Iterable[Any]:
-    """The batches of an epoch that are still to come, the first `done` of them left out."""
+    """One process' batches of an epoch that are still to come, the first `done` of them left out."""
     if isinstance(data, Cursor):
-        return cast("Cursor[Any]", data).epoch_batches(epoch, done, rank)
+        own = length_of(data, rank) if rank.world > 1 else None  # others may have more than this one
+        start = done if own is None else min(done, own)
+        return cast("Cursor[Any]", data).epoch_batches(epoch, start, rank)
     source: object = data
     assert not done or keeps_position(source), "a run resumes within an epoch only where its data can"
     return continued(data, device) if done else data
+
+
+def stand_in_of(data: Cursor[Any], epoch: int, rank: Rank) -> Any:
+    """A batch for a process that has had none: its own last one, or the first of all.
+
+    Raises:
+        RunDefinitionError: if the data cannot give one.
+    """
+    own = length_of(data, rank) or 0
+    place = (own - 1, rank) if own else (0, Rank(world=rank.world))
+    for batch in data.epoch_batches(epoch, *place):
+        return batch
+    refuse_none(epoch, f"rank {rank.index} has none")
 
 
 def continued(data: Iterable[Any], device: torch.device) -> Iterator[Any]:
@@ -56,7 +122,7 @@ def continued(data: Iterable[Any], device: torch.device) -> Iterator[Any]:
 
 def batches_of(
     data: Iterable[Any], length: int | None, done: int, *, looks_ahead: bool
-) -> Iterator[tuple[Any, bool]]:
+) -> Iterator[Item]:
     """Each batch, and whether it is known to be the last: by `length`, or by fetching one batch ahead.
 
     Args:
@@ -69,17 +135,17 @@ def batches_of(
         yield from _one_ahead(data)
         return
     for index, batch in enumerate(data, start=done + 1):
-        yield batch, index == length
+        yield batch, index == length, False
 
 
-def _one_ahead(data: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+def _one_ahead(data: Iterable[Any]) -> Iterator[Item]:
     batches = iter(data)
     for first in batches:
         held = first
         for following in batches:
-            yield held, False
+            yield held, False, False
             held = following
-        yield held, True
+        yield held, True, False
 
 
 def refuse_empty_data(epoch: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast, final
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast, final
 
 from attrs import evolve, frozen
 from torch import Tensor
@@ -33,14 +33,18 @@ from trainhooks.core import (
     Record,
     Recorded,
     Registration,
+    SkipBatch,
+    SkipUpdate,
     TrainBegin,
     TrainEnd,
 )
 from trainhooks.errors import HookDefinitionError
 
 from .around import Around, Bound, locate
-from .records import Records, number
+from .records import Records
+from .replacing import replaced
 from .requests import Requests
+from .together import Together
 
 C = TypeVar("C")
 V = TypeVar("V")
@@ -82,9 +86,13 @@ class Heard:
         return frozenset(event for event in EVENTS if getattr(self, event) is not None)
 
 
-def hear(hooks: Mapping[str, Sequence[Bound]], records: Records, requests: Requests) -> Heard:
+def hear(
+    hooks: Mapping[str, Sequence[Bound]], records: Records, requests: Requests, together: Together | None = None
+) -> Heard:
     """What is heard, given the bound hooks of each event in their order, and where their answers go."""
-    events = [_Event(EVENTS[event], tuple(bound), records, requests) for event, bound in hooks.items() if bound]
+    events = [
+        _Event(EVENTS[event], tuple(bound), records, requests, together) for event, bound in hooks.items() if bound
+    ]
     heard = {one.spec.name: _one_callable(one) for one in events}
     return Heard(**cast("dict[str, Any]", heard))
 
@@ -99,7 +107,7 @@ def _one_callable(event: "_Event") -> Hook:
         return event.call_each
     if spec.name in ("on_epoch_end", "on_evaluation_end") and any(one.owner.reads for one in bound):
         return event.call_with_views
-    return event.call_all()
+    return event.call_and_agree() if event.may_skip() else event.call_all()
 
 
 @final
@@ -109,6 +117,20 @@ class _Event:
     bound: tuple[Bound, ...]
     records: Records
     requests: Requests
+    together: Together | None
+
+    def may_skip(self) -> bool:
+        """Whether the ranks must agree on skipping at once."""
+        takes = SkipBatch in self.spec.answers or SkipUpdate in self.spec.answers
+        return self.together is not None and takes and any(one.owner.may_skip for one in self.bound)
+
+    def call_and_agree(self) -> Hears[Any]:
+        """Call every hook; their answers, and that a hook of another rank asks to skip."""
+        assert self.together is not None
+        call = self.call_all()
+        names = [one.owner.name for one in self.bound if one.owner.may_skip]
+        agreed = self.together.skips(names, SkipBatch if SkipBatch in self.spec.answers else SkipUpdate)
+        return lambda ctx: agreed(call(ctx))
 
     def call_all(self) -> Hears[Any]:
         """Call every hook; their answers, in order."""
@@ -134,6 +156,8 @@ class _Event:
         """Call every hook with the metrics that it may see: what was recorded just now is already there."""
         asked: list[Asked] = []
         for one in self.bound:
+            if self.together is not None:
+                self.records.share(self.together.ranks, one.owner.reads)
             try:
                 answer = one.call(evolve(ctx, metrics=self.records.view(ctx, one.owner)))
                 if answer is not None:
@@ -160,29 +184,13 @@ class _Event:
         """Pass the value through every transform."""
         for one in self.bound:
             try:
-                value = self.replaced(one, one.call(ctx, value), value)
+                value = replaced(self.spec.name, one.owner.name, one.call(ctx, value), value)
             except BaseException as error:
                 locate(error, one, self.spec, ctx)
                 raise
             if isinstance(ctx, GradientsReady) and ctx.untouched and len(self.bound) > 1:
                 ctx = ctx.after_a_transform()
         return value
-
-    def replaced(self, one: Bound, new: object, old: object) -> object:
-        """What a transform returned, if it can stand for what it was given."""
-        if new is old and self.spec.name != "transform_metrics":
-            return new
-        wanted = _WANTED.get(self.spec.name)
-        if new is None or (wanted is not None and not isinstance(new, wanted[0])):
-            raise HookDefinitionError(
-                f"{self.spec.name} returns {wanted[1] if wanted else 'the batch'}, changed or as it was, but "
-                f"{one.owner.name!r} returned {new!r}. Did it forget to return the value?"
-            )
-        if self.spec.name == "transform_gradients" and new is not old:
-            _check_gradients(one.owner.name, cast("Gradients", new), cast("Gradients", old))
-        if self.spec.name == "transform_metrics":
-            return {name: number(one.owner.name, name, value) for name, value in cast("Metrics", new).items()}
-        return new
 
     def answers(self, owner: HookSet, answer: object, ctx: Any) -> list[Asked]:
         """What a hook asks for, checked; its records are taken in at once."""
@@ -198,26 +206,18 @@ class _Event:
                 since = began(ctx, self.spec) if self.records.keeps else ctx.at  # else nobody sees it
                 self.records.take(owner.name, one, ctx, since)
             else:
+                if self.together is not None and isinstance(one, SkipBatch | SkipUpdate) and not owner.may_skip:
+                    _refuse_skip(owner.name, one)
                 self.requests.check(owner.name, one)
                 asked.append(Asked(owner.name, one))
         return asked
 
 
-def _check_gradients(by: str, new: Gradients, old: Gradients) -> None:
-    wanted = [tuple(one.shape) for one in old]
-    shapes = [tuple(one.shape) if isinstance(one, Tensor) else one for one in cast("Sequence[object]", new)]
-    if shapes != wanted:
-        raise HookDefinitionError(
-            f"transform_gradients returns one gradient for each of the {len(wanted)} parameters, of its shape, but "
-            f"{by!r} returned {len(shapes)}, of shapes {shapes}."
-        )
-
-
-_WANTED: Mapping[str, tuple[type, str]] = {
-    "transform_loss": (Tensor, "the loss, a 0-d tensor"),
-    "transform_gradients": (Sequence, "the gradients, a sequence of tensors"),
-    "transform_metrics": (Mapping, "the metrics, a mapping of numbers by name"),
-}
+def _refuse_skip(by: str, answer: SkipBatch | SkipUpdate) -> NoReturn:
+    raise HookDefinitionError(
+        f"{by!r} answered {answer!r}. In a run of several processes all must skip together, which costs an exchange at "
+        f"each of these events, so the set says that it may: HookSet(name={by!r}, may_skip=True, ...)."
+    )
 
 
 def began(ctx: Any, spec: EventSpec) -> Progress:

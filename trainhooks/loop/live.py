@@ -3,21 +3,25 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
-from attrs import define, field
-from torch import Tensor
+from attrs import Factory, define, field
+from torch import Tensor, nn
 
-from trainhooks.core import Asked, End, EndEpoch, Interrupted, Progress, Run
+from trainhooks.core import Asked, End, EndEpoch, Progress, Run
+from trainhooks.distributed import Ranks
 
 from .counts import Boundaries, Counts
-from .feeding import batches_of, continued, length_of, refuse_empty_data, remaining
+from .epochs import set_epoch
+from .feeding import batches_left, continued, length_of_epoch, refuse_empty_data
 from .forwarding import Forward, forward
 from .interrupts import Interrupts
+from .means import read_together
 from .provided import check_awaited
 from .records import LOOP, Records
-from .requests import NOTHING, DueEvaluation, Requests
+from .requests import Requests
 from .saver import Order, Saver
 from .scaling import Scaling
 from .steps import Worker
+from .together import Together
 from .transfer import Transfer, move
 
 
@@ -43,6 +47,10 @@ class Live:
     workers: Sequence[Worker] = ()
     saver: Saver | None = None
     """What carries out `Save`; None if there is nowhere to save to."""
+    together: Together | None = None
+    """What the processes of the run tell each other; None if it has one."""
+    model: nn.Module = field(default=Factory(lambda live: live.run.model, takes_self=True))
+    """The model as steps are given it in training: the run's, or what trains it in several processes."""
     resumed: bool = False
 
     counts: Counts = field(factory=Counts)
@@ -75,6 +83,8 @@ class Live:
     """Whether the data had no more batches."""
     ends_epoch: bool = False
     """Whether somebody asked to end the epoch."""
+    stands_in: bool = False
+    """Whether this batch only stands in for one that this process has not, and weighs nothing."""
     leaving: bool = False
     """Whether the run ends here."""
     order: Order | None = None
@@ -83,6 +93,11 @@ class Live:
     """How the run ended, if not by doing all that it was asked for."""
     history: list[dict[str, float]] = field(factory=list[dict[str, float]])
     _at: Progress | None = None
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """The processes of the run; None if it has one."""
+        return None if self.together is None else self.together.ranks
 
     @property
     def at(self) -> Progress:
@@ -120,7 +135,8 @@ class Live:
 
     def begin_epoch(self) -> None:
         """Open an epoch, or go on within the one that a process before has opened."""
-        self.length = length_of(self.data)
+        set_epoch(self.data, self.counts.epochs)
+        self.length = length_of_epoch(self.data, self.run.rank, self.together, self.counts.epochs)
         self.exhausted = self.last = False
         self.opens_epoch = not self.in_epoch
         if self.in_epoch:
@@ -143,14 +159,12 @@ class Live:
         if self.starts_anew:
             continued(self.data, device)
             self.starts_anew = False
-        source = remaining(self.data, counts.epoch, self.fed, self.run.rank, device)
-        batches = batches_of(source, self.length, self.fed, looks_ahead=accumulate > 1)
-        for batch, self.last in batches:
+        batches = batches_left(self.data, self.run, self.together, counts.epoch, self.fed, self.length)
+        for batch, self.last, self.stands_in in batches:
             counts.batch = self.fed
             self.fed += 1
             self.closes = self.last or self.open + 1 >= accumulate
-            self.updated = False
-            self.updates_before = counts.updates
+            self.updated, self.updates_before = False, counts.updates
             self._at = None
             yield transfer(batch, device)
             if self.leaves_epoch():
@@ -208,11 +222,10 @@ class Live:
             return False
         self.boundaries.end_epoch(self.counts)
         self.counts.epochs += 1
-        self.in_epoch = False
-        self._at = None
+        self.in_epoch, self._at = False, None
         alone = len(self.workers) == 1
         means = {name: mean for worker in self.workers for name, mean in worker.means(alone=alone).items()}
-        self.records.add(LOOP, means, self.at, self.epoch_began)
+        self.records.add(LOOP, read_together(means, self.ranks), self.at, self.epoch_began)
         check_awaited(self.awaited, self.records.times)
         return True
 
@@ -220,27 +233,10 @@ class Live:
         """Remember what was asked for until the boundary; whether a skip is among it, which acts at once."""
         if not asked:
             return False
+        if self.together is not None:
+            return self.together.take(asked)
         self.ends_epoch |= any(isinstance(one.answer, EndEpoch) for one in asked)
         return self.requests.take(asked)
-
-    def due(self) -> Iterator[DueEvaluation]:
-        """The evaluations due at this boundary, by their triggers or because somebody asked."""
-        return self.requests.waiting(self, triggers=self.boundaries.has_moved(self.counts))
-
-    def asked_for(self) -> Iterator[DueEvaluation]:
-        """The evaluations that somebody asked for."""
-        return self.requests.waiting(self, triggers=False)
-
-    def settle(self) -> None:
-        """Let the answers of this boundary take effect, and open the next stretch."""
-        decision = self.requests.settle() if self.requests.asked or self.requests.here else NOTHING
-        self.end = decision.stop or self.end
-        if self.end is None and self.interrupts.signal is not None:
-            self.end = Interrupted(self.interrupts.signal)
-        self.leaving = self.end is not None or self.is_full()
-        if decision.save is not None or (self.end and self.saver and self.saver.wants_end(self.at)):
-            self.order = Order(tags=decision.save or (), by=decision.savers, at=self.at, since=self.since)
-        self.boundaries.move_to(self.counts)
 
     def add_history_row(self) -> None:
         """Keep what this epoch recorded."""

@@ -1,13 +1,21 @@
-"""Means over items, taken without reading a device in a step."""
+"""Means over items, exact in any order and over any number of ranks, taken without reading a device in a step."""
 
-from collections.abc import Mapping
-from typing import Any, cast, final
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Final, TypeAlias, cast, final
 
 import torch
 from attrs import define, field
 from torch import Tensor
 
-_BURST = 256
+from trainhooks.distributed import Ranks
+
+_BURST: Final = 256
+_GREATEST: Final = torch.finfo(torch.float64).max
+
+Terms: TypeAlias = tuple[list[float], list[float]]
+"""Numbers whose sums are those of value times weight, and of the weights."""
 
 
 @final
@@ -15,26 +23,34 @@ _BURST = 256
 class Mean:
     """The mean of values, each over its own number of items; items of weight 0 are left out, whatever their value.
 
-    Values on the CPU are summed as they come, in order. Values on a device are kept and summed there, in bursts.
+    What is on the CPU is summed without rounding until it is read, so the mean depends neither on the order nor on how
+    it came together. Values on a device are kept and summed there, in bursts.
     """
 
-    total: float = 0.0
-    """Sum of value times weight, of what was on the CPU."""
-    items: float = 0.0
-    """Sum of the weights that are plain numbers."""
+    _products: list[float] = field(factory=list[float])  # value times weight, of what was on the CPU
+    _counts: list[float] = field(factory=list[float])  # the weights of these
     _sums: Tensor | None = None  # on the device: sum of value times weight, sum of the weights
     _values: list[Tensor] = field(factory=list[Tensor])
     _weights: list[float | Tensor] = field(factory=list[float | Tensor])
 
     def add(self, value: float | Tensor, weight: float | Tensor) -> None:
         """Take in a 0-d `value` that is a mean over `weight` items."""
-        if (isinstance(value, Tensor) and not value.is_cpu) or (isinstance(weight, Tensor) and not weight.is_cpu):
-            self._keep(value, weight)
-            return
-        count = float(weight)
-        if count:
-            self.total += (value.item() if isinstance(value, Tensor) else value) * count
-            self.items += count
+        if type(weight) is not float:  # cheaper than to ask a number whether it is a tensor
+            if isinstance(weight, Tensor) and not weight.is_cpu:
+                self._keep(value, weight)
+                return
+            weight = float(weight)
+        if isinstance(value, Tensor):
+            if not value.is_cpu:
+                self._keep(value, weight)
+                return
+            value = value.item() if weight else 0.0
+        if weight:
+            self._products.append(value * weight)
+            counts = self._counts
+            counts.append(weight)
+            if len(counts) >= _BURST:
+                self._products, self._counts = folded(self._products), folded(counts)
 
     def _keep(self, value: float | Tensor, weight: float | Tensor) -> None:
         where = value if isinstance(value, Tensor) else weight
@@ -56,25 +72,87 @@ class Mean:
         self._values.clear()
         self._weights.clear()
 
-    def state(self) -> dict[str, float | Tensor | None]:
+    def state(self) -> dict[str, list[float] | Tensor | None]:
         """What it holds."""
         self.fold()
-        return {"total": self.total, "items": self.items, "sums": self._sums}
+        return {"products": folded(self._products), "counts": folded(self._counts), "sums": self._sums}
 
     @staticmethod
     def of(state: Mapping[str, Any], device: torch.device | None) -> "Mean":
         """A mean that goes on from what `state` gave."""
         sums: Tensor | None = state["sums"]
-        return Mean(state["total"], state["items"], None if sums is None else sums.to(device))
+        return Mean(list(state["products"]), list(state["counts"]), None if sums is None else sums.to(device))
+
+    def terms(self) -> Terms:
+        """A few numbers that stand for all that was taken in. Reads the device once, if anything is there."""
+        self.fold()
+        product, count = ([], []) if self._sums is None else ([one] for one in numbers_of(self._sums))
+        return folded(self._products + product), folded(self._counts + count)
 
     def read(self) -> float:
         """The mean; NaN over no items. Reads the device once, if anything is there."""
-        self.fold()
-        total, items = self.total, self.items
-        if self._sums is not None:
-            of_device, items_there = numbers_of(self._sums)
-            total, items = total + of_device, items + items_there
-        return total / items if items else float("nan")
+        return mean_of([self.terms()])
+
+
+def mean_of(terms: Iterable[Terms]) -> float:
+    """The mean of everything that several means took in; NaN over no items."""
+    pairs = list(terms)
+    items = total_of([one for _, counts in pairs for one in counts])
+    return total_of([one for products, _ in pairs for one in products]) / items if items else math.nan
+
+
+def read_together(means: Mapping[str, Mean], ranks: Ranks | None) -> dict[str, float]:
+    """What several means are over all ranks, each over those that have it: the same on every rank.
+
+    Every rank calls it; they exchange once, a few numbers for each mean. Reads the device.
+
+    Args:
+        means: By name. The first rank that has a name decides its place.
+        ranks: The processes of the run; None if this is the only one.
+    """
+    if ranks is None:
+        return {name: mean.read() for name, mean in means.items()}
+    return means_of(ranks.gather(terms_of(means)))
+
+
+def terms_of(means: Mapping[str, Mean]) -> dict[str, Terms]:
+    """The terms of several means; reads the device."""
+    return {name: mean.terms() for name, mean in means.items()}
+
+
+def means_of(found: Sequence[Mapping[str, Terms]]) -> dict[str, float]:
+    """The means of what each rank found, each over the ranks that have it."""
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: mean_of(one[name] for one in found if name in one) for name in names}
+
+
+def total_of(numbers: Sequence[float]) -> float:
+    """The sum, rounded once: equal in any order."""
+    try:
+        return math.fsum(numbers)
+    except (OverflowError, ValueError):  # of huge numbers, or of both infinities
+        pass
+    if special := sum(one for one in numbers if not math.isfinite(one)):
+        return special
+    exact = sum(map(Fraction, numbers))
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
+
+
+def folded(numbers: Sequence[float]) -> list[float]:
+    """The fewest numbers with the same sum, exactly: it rounded, what that leaves, and so on."""
+    parts: list[float] = []
+    rest = list(numbers)
+    while part := total_of(rest):
+        if not math.isfinite(part):
+            if not all(map(math.isfinite, rest)):
+                return [part]
+            part = math.copysign(_GREATEST, part)
+        parts.append(part)
+        rest.append(-part)
+    return parts
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Recorded values: newest by name, and what waits for `on_record`."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, final
 
@@ -9,6 +10,7 @@ from attrs import asdict, define, field
 from torch import Tensor
 
 from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, Progress, Record, Values
+from trainhooks.distributed import Ranks
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .means import numbers_of
@@ -132,6 +134,28 @@ class Records:
         self.times.update(state["times"])
         self.moments.update({name: Progress(**one) for name, one in state["moments"].items()})
         self.this_epoch.update(state["this_epoch"])
+
+    def share(self, ranks: Ranks, names: Iterable[str]) -> None:
+        """Give every rank the values of hooks that are read by name: the mean over the ranks that have recorded one.
+
+        All ranks come here, for the same names. Those of the loop are the same everywhere already.
+        """
+        wanted = sorted(set(names) - self.own - {"*"})
+        if not wanted:
+            return
+        self.read()
+        there = self.of_epoch()
+        own = {name: (there[name], self.times[name], self.owner[name], self.moments[name])
+               for name in wanted if name in there}  # fmt: skip
+        said = ranks.gather(own)
+        for name in wanted:
+            found = [one[name] for one in said if name in one]
+            if found:
+                values = [value for value, _, _, _ in found]
+                self.newest[name] = values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
+                self.times[name] = max(times for _, times, _, _ in found)
+                self.owner[name], self.moments[name] = found[0][2:]
+                self.this_epoch.add(name)
 
     def of_epoch(self, by: str | None = None) -> dict[str, float]:
         """The newest values recorded since the epoch began; of one source, if `by` names it."""

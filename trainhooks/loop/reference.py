@@ -58,14 +58,14 @@ def train_loop(live: Live, heard: Heard) -> None:
                         )
 
                     for worker in live.workers:
-                        output = live.forward(worker.objective.step, run.model, batch)
+                        output = live.forward(worker.objective.step, live.model, batch)
                         loss, weight = output.loss, output.weight
                         if heard.transform_loss is not None:
                             loss = heard.transform_loss(LossReady(
                                 run=run, at=live.at_start, batch=batch, output=output.output, weight=weight,
                                 optimizer_idx=worker.index, closes_window=live.closes,
                             ), loss)  # fmt: skip
-                        worker.backward(loss, weight)
+                        worker.backward(loss, weight, live.closes)
                         worker.account(loss, output)
                         if heard.on_after_backward is not None:
                             live.ask(heard.on_after_backward(AfterBackward(

@@ -1,6 +1,6 @@
 """What hooks asked for since the last boundary, and the evaluations that are due at one."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from attrs import define, field, frozen
@@ -70,24 +70,22 @@ class Requests:
                 known,
             )
 
-    def waiting(self, place: object, *, triggers: bool) -> Iterator[DueEvaluation]:
-        """The evaluations due at a boundary, by their triggers and then as asked for, each once.
+    def due(self, place: object) -> list[DueEvaluation]:
+        """The evaluations due by their triggers that have not run since the last batch."""
+        due = [one for one in self.evaluations if one.due(place)]  # all are asked: a trigger may count
+        return [one for one in due if one.name not in self.evaluated]
 
-        What the hooks of one of them ask for comes last.
-        """
-        due = [one for one in self.evaluations if one.due(place)] if triggers else []
-        if not due and not self.asked:
-            return
-        waiting = [one for one in due if one.name not in self.evaluated]
-        while True:
-            wanted = decide(self.asked).evaluate if self.asked else ()
-            waiting += [one for name in wanted for one in self.evaluations if one.name == name]
-            waiting = [one for one in waiting if one.name not in self.here]
-            if not waiting:
-                return
-            self.evaluated.add(waiting[0].name)
-            self.here.add(waiting[0].name)
-            yield waiting[0]
+    def next_of(self, waiting: list[DueEvaluation]) -> DueEvaluation | None:
+        """Take the first of those that wait, or else of those asked for; none runs twice at a boundary."""
+        wanted = decide(self.asked).evaluate if self.asked else ()
+        waiting += [one for name in wanted for one in self.evaluations if one.name == name]
+        while waiting:
+            one = waiting.pop(0)
+            if one.name not in self.here:
+                self.evaluated.add(one.name)
+                self.here.add(one.name)
+                return one
+        return None
 
     def settle(self) -> Decision:
         """What was asked for since the last boundary; this one is over."""

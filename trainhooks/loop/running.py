@@ -5,9 +5,10 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from trainhooks.core import Completed, End, Failed, Interrupted, ProcessStart, Registration, TrainEnd
+from trainhooks.distributed import restart_count
 
-from .around import say_where
 from .delivery import deliver
+from .failing import Alarm
 from .heard import Heard
 from .live import Live
 from .reference import train_loop
@@ -21,38 +22,40 @@ def run(live: Live, heard: Heard) -> End:
         BaseException: what ended the run, with a note for each end hook that raised too; or, if only end hooks raised,
             the one exception or a group of them.
     """
+    alarm = Alarm(live)
     error: BaseException | None = None
     raised: list[BaseException] = []
     try:
         if heard.on_train_loop_registration is not None:
             heard.on_train_loop_registration(Registration(run=live.run, at=live.at))
-        live.prepare(live)
         if heard.on_multiprocess_start is not None:
-            if live.run.rank.world > 1:
-                rank = live.run.rank
-                heard.on_multiprocess_start(ProcessStart(run=live.run, at=live.at, rank=rank, restart_count=0))
-        train_loop(live, heard)
+            if live.together is not None:
+                heard.on_multiprocess_start(ProcessStart(
+                    run=live.run, at=live.at, rank=live.run.rank, restart_count=restart_count()
+                ))  # fmt: skip
+        live.prepare(live)
+        train_loop(live, alarm.before_the_hooks(heard))
         deliver(live, heard)
         if live.saver is not None:
-            finish_saving(live, heard, live.saver)
+            finish_saving(live, heard, live.saver, together=True)
         end = live.end or Completed()
     except BaseException as caught:
         error = caught
-        say_where(error, live.at)
+        alarm.tell(error)
         end = Interrupted(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else Failed(error)
         raised += _raised_by(deliver, live, heard)
         if live.saver is not None:
-            raised += _raised_by(finish_saving, live, heard, live.saver)
+            raised += _raised_by(finish_saving, live, heard, live.saver, together=False)
     if heard.on_train_end is not None:
         raised += heard.on_train_end(TrainEnd(run=live.run, at=live.at, end=end))
     raise_all(error, raised)
     return end
 
 
-def _raised_by(part: Callable[..., None], *arguments: object) -> list[BaseException]:
+def _raised_by(part: Callable[..., None], *arguments: object, **further: object) -> list[BaseException]:
     """What a part of the end raises: the rest of it is still to come."""
     try:
-        part(*arguments)
+        part(*arguments, **further)
     except BaseException as error:
         return [error]
     return []

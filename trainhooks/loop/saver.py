@@ -46,10 +46,12 @@ class Saved:
 
 
 class Saver(Protocol):
-    """What carries out `Save`."""
+    """What carries out `Save`. In a run of several processes each has one, and all are asked at the same boundaries."""
 
     def save(self, order: Order, state: State, metrics: dict[str, float], position: Position, /) -> None:
         """Save the state, at once or while training goes on; its tensors may change as soon as this returns.
+
+        Over ranks every rank gives what it has, and this exchanges what one of them alone does not know.
 
         Args:
             order: What was asked for.
@@ -60,7 +62,7 @@ class Saver(Protocol):
         ...
 
     def saved(self) -> Sequence[Saved]:
-        """The checkpoints that became durable since this was last asked.
+        """The checkpoints that became durable since this was last asked; over ranks, those that all have heard of.
 
         Raises:
             CheckpointError: if one could not be written, unless the run is to go on without.
@@ -68,9 +70,28 @@ class Saver(Protocol):
         ...
 
     def wants_end(self, at: Progress, /) -> bool:
-        """Whether a run that ends before it is complete is saved once more."""
+        """Whether a run that ends before it is complete is saved once more; all ranks say the same."""
         ...
 
-    def finish(self) -> None:
-        """Wait for what is still being written."""
+    def news(self) -> list[object]:
+        """What the savers of the other ranks must hear of, such as a checkpoint that became durable; often nothing.
+
+        It can be pickled, and each piece is given once. Nothing is waited for.
+        """
+        ...
+
+    def hear(self, news: Sequence[Sequence[object]], /) -> None:
+        """Take in what `news` gave on each rank, in the order of ranks; called on all of them at one boundary."""
+        ...
+
+    def finish(self, together: bool) -> None:
+        """Wait for what is still being written; `saved` tells of it afterwards.
+
+        Args:
+            together: Whether all ranks are here, and learn whether the last checkpoint is there. If not, because the
+                run failed, nothing is exchanged.
+
+        Raises:
+            CheckpointError: if the last checkpoint is not there; on all ranks, if they are together.
+        """
         ...

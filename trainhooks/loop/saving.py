@@ -28,8 +28,15 @@ def tell(live: Live, heard: Heard, saver: Saver) -> None:
             ))  # fmt: skip
 
 
-def finish_saving(live: Live, heard: Heard, saver: Saver) -> None:
-    """Wait until every checkpoint is durable, and tell of them."""
-    saver.finish()
+def finish_saving(live: Live, heard: Heard, saver: Saver, *, together: bool) -> None:
+    """Wait until every checkpoint is durable, and tell of them.
+
+    Args:
+        live: The run.
+        heard: What it calls.
+        saver: What writes.
+        together: Whether all ranks come here; not if the run failed.
+    """
+    saver.finish(together)
     tell(live, heard, saver)
     deliver(live, heard)

@@ -3,19 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
-import torch
 from attrs import define, field, frozen
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainhooks.core import Step, StepOutput, name_of
-from trainhooks.errors import HookDefinitionError, RunDefinitionError
+from trainhooks.errors import HookDefinitionError
 
 from .means import Mean
 from .quick import Quick, scale
 from .scaling import Scaling
-
-_INFINITY = float("inf")
+from .together import Together
+from .windows import SharedWindow, Window
 
 
 @final
@@ -45,11 +44,11 @@ class Worker:
     """The scaler of an fp16 run."""
     restricted: bool = False
     """Whether backward is restricted to the optimizer's own parameters."""
+    together: Together | None = None
+    """What the processes of the run tell each other; None if it has one."""
     quick: Quick = field(init=False)
-    first_weight: float = 0.0
-    """Weight of the open window's first batch that has items."""
-    weight: float | Tensor = 0.0
-    """Items in the open window."""
+    window: Window | SharedWindow = field(init=False)
+    """The open one."""
     loss: Mean = field(factory=Mean)
     values: dict[str, Mean] = field(factory=dict[str, Mean])
     newest: Tensor | None = None
@@ -57,44 +56,28 @@ class Worker:
 
     def __attrs_post_init__(self) -> None:
         self.quick = Quick(self.optimizer)
+        step = self.objective.step
+        self.window = Window(step) if self.together is None else SharedWindow(step, self.together)
 
-    def backward(self, loss: Tensor, weight: float | Tensor) -> None:
-        """Add a batch's share of the window's gradients."""
-        if isinstance(weight, Tensor) != isinstance(self.weight, Tensor) and self.has_items():
-            raise RunDefinitionError(
-                f"The step {name_of(self.objective.step)!r} gave some weights of a window as numbers and some as "
-                "tensors; give all in one form."
-            )
-        if isinstance(weight, Tensor):
-            self.weight = self.weight + weight.detach()
-            loss = torch.where(weight > 0, loss * weight, torch.zeros_like(loss))
-        elif weight > 0.0 and weight != _INFINITY:
-            if not self.weight:
-                self.first_weight = weight
-            elif weight != self.first_weight:
-                loss = loss * (weight / self.first_weight)
-            self.weight += weight
-        elif weight == 0.0:
+    def backward(self, loss: Tensor, weight: float | Tensor, closes: bool) -> None:
+        """Add a batch's share of the window's gradients; `closes` says that it is the last."""
+        share = self.window.weigh(loss, weight)
+        if share is None:
             return
-        else:
-            raise RunDefinitionError(
-                f"The step {name_of(self.objective.step)!r} gave its loss the weight {weight!r}; a weight counts "
-                "items, so it is finite and 0 or more."
-            )
+        if closes and isinstance(self.window, SharedWindow):
+            self.window.begin_sums()
         inputs: tuple[Tensor, ...] = ()
         if self.restricted and not (inputs := self.trainable()):
             return  # all of its parameters are frozen now; without inputs, backward would go to everybody's
         if loss.shape or not loss.requires_grad:
             self.refuse(loss)
-        self.quick.backward(loss if self.scaling is None else self.scaling.scale(loss), inputs)
+        if closes and self.together is not None:
+            self.together.check_gradients(loss)
+        self.quick.backward(share if self.scaling is None else self.scaling.scale(share), inputs)
 
     def trainable(self) -> tuple[Tensor, ...]:
         """The optimizer's parameters that are not frozen now."""
         return tuple([one for group in self.optimizer.param_groups for one in group["params"] if one.requires_grad])
-
-    def has_items(self) -> bool:
-        """Whether the open window holds gradients."""
-        return isinstance(self.weight, Tensor) or self.weight > 0.0
 
     def refuse(self, loss: Tensor) -> None:
         """Say why a loss cannot be back-propagated."""
@@ -131,26 +114,25 @@ class Worker:
         self.loss = Mean()
         self.values = {}
 
-    def means(self, *, alone: bool) -> dict[str, float]:
-        """The epoch's means; under this objective's name too, unless it is the only one."""
-        loss = self.loss.read()
-        named = {} if alone else {f"train/loss/{self.objective.name}": loss}
-        return {"train/loss": loss, **named, **{f"train/{name}": mean.read() for name, mean in self.values.items()}}
+    def means(self, *, alone: bool) -> dict[str, Mean]:
+        """The epoch's means; that of the loss under this objective's name too, unless it is the only one."""
+        named = {} if alone else {f"train/loss/{self.objective.name}": self.loss}
+        return {"train/loss": self.loss, **named, **{f"train/{name}": mean for name, mean in self.values.items()}}
 
     def normalise(self) -> bool:
         """Unscale the window's gradients and make them those of the mean over all its items.
 
         False if there is nothing to step with: no items, or an overflow.
         """
-        weight = self.weight
+        if self.together is not None:
+            self.together.finish_reducing(self.gradients(self.with_gradient()))
         if self.scaling is not None and self.with_gradient() and not self.scaling.unscale(self.optimizer):
+            self.window.factor()
             return False
-        if isinstance(weight, Tensor):
-            factor = torch.where(weight > 0, 1.0 / weight, torch.zeros_like(weight))
+        factor = self.window.factor()
+        if factor is not None:
             scale(self.gradients(self.with_gradient()), factor)
-        elif weight and weight != self.first_weight:
-            scale(self.gradients(self.with_gradient()), self.first_weight / weight)
-        return self.has_items()
+        return self.window.has_items()
 
     def with_gradient(self) -> list[Tensor]:
         """The optimizer's parameters that have a gradient."""
@@ -159,6 +141,13 @@ class Worker:
     def gradients(self, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The gradients of parameters that have one."""
         return tuple([one.grad for one in parameters if one.grad is not None])
+
+    def norms(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """The norm of the gradients, where measuring it takes every rank; else nobody has read it yet."""
+        if self.together is None or not self.together.parallel.sharded:
+            return []
+        norm: Any = nn.utils.get_total_norm(self.gradients(parameters))
+        return [norm.full_tensor() if parameters else norm]
 
     def replace(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Give the parameters these gradients."""
@@ -169,7 +158,7 @@ class Worker:
     def close(self) -> None:
         """Clear the gradients and open a new window."""
         self.quick.zero()
-        self.weight = 0.0
+        self.window.close()
 
     def names_of(self, parameters: Sequence[Tensor]) -> tuple[str, ...]:
         """The names of parameters in the model."""

@@ -3,12 +3,13 @@
 from typing import Any, final
 
 from attrs import define, field
-from torch import Tensor
 
 from trainhooks.core import StepOutput, name_of
+from trainhooks.distributed import Ranks
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
-from .means import Mean
+from .means import Mean, means_of, terms_of
+from .metrics import computed, keeps_count, scalar
 from .requests import DueEvaluation
 
 
@@ -44,27 +45,22 @@ class Tally:
                 value = scalar(name, metric(output.output, output.target))
                 self.means.setdefault(name, Mean()).add(value, output.weight)
 
-    def read(self) -> dict[str, float]:
-        """The values under their full names; reads the device."""
-        name = self.evaluation.name
-        if not self.batches:
+    def read(self, ranks: Ranks | None) -> dict[str, float]:
+        """The values under their full names, over all ranks; every rank calls it. Reads the device.
+
+        Raises:
+            RunDefinitionError: if no rank had a batch.
+        """
+        name, metrics = self.evaluation.name, self.evaluation.metrics
+        own = (self.batches, terms_of({"loss": self.loss, **{f"/{key}": mean for key, mean in self.means.items()}}))
+        found = [own] if ranks is None else ranks.gather(own)
+        batches = [count for count, _ in found]
+        if not any(batches):
             raise RunDefinitionError(f"The data of the evaluation {name!r} gave no batch.")
-        found = {f"{name}/loss": self.loss.read()}
-        for key, metric in self.evaluation.metrics.items():
-            value = scalar(key, metric.compute()) if keeps_count(metric) else self.means[key].read()
-            found[f"{name}/{key}"] = float(value)
-        return found
-
-
-def keeps_count(metric: object) -> bool:
-    """Whether a metric is an object with torchmetrics' shape rather than a function."""
-    return all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset"))
-
-
-def scalar(name: str, value: object) -> float | Tensor:
-    """A metric's value, if it is one number."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.detach().reshape(())
-    if isinstance(value, int | float):
-        return value
-    raise HookDefinitionError(f"The metric {name!r} gave {value!r}; a metric gives a number or a 0-d tensor.")
+        means = means_of([terms for _, terms in found])
+        values = {f"{name}/loss": means["loss"]}
+        for key, metric in metrics.items():
+            counted = keeps_count(metric)
+            value = scalar(key, computed(metric, ranks, batches)) if counted else means[f"/{key}"]
+            values[f"{name}/{key}"] = float(value)
+        return values

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from trainhooks.core import Horizon, Run, Step, since_then
@@ -14,8 +14,10 @@ from trainhooks.loop import (
     Objective,
     Records,
     Requests,
+    Together,
     Transfer,
     bind_table,
+    check_metrics,
     check_values,
     length_of,
     names_of_evaluation,
@@ -25,6 +27,7 @@ from trainhooks.loop import (
 from .evaluations import Evaluation
 from .preparing import preparation
 from .reuse import refuse_reuse
+from .validation import check_evaluations, check_precision
 
 
 def assemble(
@@ -34,34 +37,48 @@ def assemble(
     evaluations: Sequence[Evaluation],
     table: DispatchTable,
     transfer: Transfer,
+    together: Together | None,
 ) -> tuple[Live, Bindings]:
     """Bind hooks and evaluations to the run; warns of triggers that can never fire.
 
     Raises:
         MissingValueError: if a hook reads a value that nothing provides.
-        RunDefinitionError: if a hook provides a value of the loop, or keeps its own state and was in a run already.
+        RunDefinitionError: if a hook provides a value of the loop, or keeps its own state and was in a run already; if
+            several processes cannot put together what a metric counts.
     """
+    check_precision(run)
+    evaluations = check_evaluations(evaluations, run.rank.world, has_step=len(objectives) == 1)
     own = names_of_training([one.name for one in objectives]).union(
         *(names_of_evaluation(one.name, one.metrics) for one in evaluations)
     )
     awaited = check_values(table, own, trains=True)
-    bindings = bind_table(table, run.rank, time.monotonic)
-    horizon = horizon_of(run, length_of(data))
+    check_metrics(evaluations, run.rank.world)
+    shared_clock = time.monotonic if together is None else together.clock
+    bindings = bind_table(table, run.rank, time.monotonic, shared_clock)
+    horizon = horizon_of(run, length_of(data, run.rank))
     bindings.warn_of_the_impossible(horizon)
     live = Live(
         run=run,
         data=data,
-        requests=Requests([_due(one, objectives[0].step, horizon) for one in evaluations]),
+        requests=Requests([_due(one, objectives[0].step, horizon, shared_clock) for one in evaluations]),
         prepare=preparation(objectives, bindings),
         awaited=awaited,
         transfer=transfer,
         records=Records(own, keeps="on_record" in bindings.hooks),
+        together=together,
     )
+    if together is not None:
+        live.interrupts = together.interrupts
+        due = [keep.when for keep in bindings.keepers().values() if keep.when is not None]
+        together.saves = [trigger.rule.bind(since_then, shared_clock) for trigger in due]
+        together.always_reduces = any(one.may_skip and one.hooks("on_batch_begin") for one in table)
     refuse_reuse(table)
     return live, bindings
 
 
-def _due(evaluation: Evaluation, step: Step[Any, Any], horizon: Horizon) -> DueEvaluation:
+def _due(
+    evaluation: Evaluation, step: Step[Any, Any], horizon: Horizon, clock: Callable[[], float]
+) -> DueEvaluation:
     rule = evaluation.when.rule
     if rule.never(horizon):
         warnings.warn(
@@ -69,7 +86,7 @@ def _due(evaluation: Evaluation, step: Step[Any, Any], horizon: Horizon) -> DueE
             RuntimeWarning,
             stacklevel=5,
         )
-    due = rule.bind(since_then, time.monotonic)
+    due = rule.bind(since_then, clock)
     return DueEvaluation(evaluation.name, evaluation.data, evaluation.step or step, evaluation.metrics, due)
 
 

@@ -10,25 +10,31 @@ from attrs import evolve
 from trainhooks.core import TrainBegin
 from trainhooks.loop import Bindings, Live, Objective, Worker, forward_in, scaling_of
 
+from .joining import join_models
 from .optimizers import check_owners, made_optimizer
 
 
 def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable[[Live], None]:
-    """What makes a run ready: seed, device, optimizers, states of the hooks, train mode; in this order."""
+    """What makes a run ready: seed, device, wrapping, optimizers, states of the hooks, train mode; in this order."""
 
     def prepare(live: Live) -> None:
         run = live.run
         if run.seed is not None:
             seed_everything(run.seed + run.rank.index)
         run.model.to(run.device)
-        names = {id(parameter): name for name, parameter in run.model.named_parameters()}
         live.forward, live.scaling = forward_in(run.precision, run.device), scaling_of(run.precision, run.device)
+        if live.together is not None:
+            join_models(live, live.together, alone=len(objectives) == 1)
+        names = {id(parameter): name for name, parameter in run.model.named_parameters()}
         optimizers = tuple(made_optimizer(one, run.model) for one in objectives)
         check_owners([one.name for one in objectives], optimizers, names)
         live.workers = [
-            Worker(one, index, optimizer, names, scaling=live.scaling, restricted=len(objectives) > 1)
+            Worker(
+                one, index, optimizer, names, scaling=live.scaling, restricted=len(objectives) > 1,
+                together=live.together,
+            )
             for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))
-        ]
+        ]  # fmt: skip
         for worker in live.workers:
             worker.close()  # gradients that somebody left are not ours
         live.run = evolve(run, optimizers=optimizers)

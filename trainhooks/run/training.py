@@ -11,13 +11,16 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
-from trainhooks.core import Completed, Hooks, Interrupted, Rank, Run, Step, Stopped
+from trainhooks.core import Completed, Hooks, Interrupted, Run, Step, Stopped
+from trainhooks.data import shielded
+from trainhooks.distributed import Parallel, is_restarted_by_a_launcher
 from trainhooks.loop import (
     FUNCTIONS,
     Bindings,
     DispatchTable,
     Live,
     Objective,
+    Together,
     Transfer,
     compose,
     hear,
@@ -30,13 +33,12 @@ from trainhooks.store import Experiment
 from .assembling import assemble
 from .evaluations import Evaluation
 from .guard import guarded
+from .joining import exit_code, meet
 from .result import TrainResult
 from .validation import (
     check_data,
-    check_evaluations,
     check_experiment,
     check_model,
-    check_precision,
     check_totals,
     check_words,
     device_of,
@@ -67,6 +69,7 @@ def train(
     seed: int | None = None,
     experiment: Experiment | None = None,
     resume: Literal["never", "auto", "must"] | int = "never",
+    parallel: Parallel | None = None,
     on_interrupt: Literal["raise", "return"] = "raise",
     guard: bool = False,
     specialised: bool = True,
@@ -95,8 +98,13 @@ def train(
             afresh if there is none; "must" is refused then. An update count goes on from there. The run goes on as
             if it had never stopped, within an epoch if the data can do that (`trainhooks.data.seeded_loader`, or a
             loader with `state_dict`), else where an epoch ended. `epochs` and `max_updates` stay total counts.
+        parallel: `ddp()` or `fsdp()` in a program that torchrun or `launch` starts as several processes, each of which
+            calls this; the same program started as one process trains alone. The process group stays as it is
+            afterwards, and a sharded model sharded.
         on_interrupt: What a first Ctrl-C or SIGTERM does once the update is finished: raise after the end hooks
-            (KeyboardInterrupt; SystemExit with code 143), or return the result. A second Ctrl-C raises at once.
+            (KeyboardInterrupt; SystemExit with code 143, or 0 under torchrun, which takes any other for a failure, with
+            a file `PREEMPTED` in the run's folder until the run goes on), or return the result. A second Ctrl-C raises
+            at once. Over processes it is enough that one of them gets the signal.
         guard: Whether to look, around each call of a hook, for changes in place that its `writes` do not declare, and
             for draws from global random streams: slow, for finding faults. `trainhooks/run/guard.py` says what it
             cannot see.
@@ -118,31 +126,36 @@ def train(
     check_model(model)
     check_totals(epochs, max_updates, accumulate)
     check_words(precision, on_interrupt, seed)
-    check_data(data, epochs)
+    check_data(data, epochs, alone=parallel is None)
     table = compose(hooks)
     check_experiment(experiment, resume, data, table)
     objectives = objectives_of(step, optimizer, model)
-    start = _start_of(experiment, resume, data, accumulate, device_of(model, device))
+    rank, place, together = meet(parallel, objectives, device_of(model, device), given=device)
+    start = _start_of(experiment, resume, data, accumulate, place, together)
     run = Run(
         model=model, optimizers=tuple(one.optimizer for one in objectives if isinstance(one.optimizer, Optimizer)),
-        device=device_of(model, device), rank=Rank(), epochs=epochs, max_updates=max_updates, accumulate=accumulate,
-        precision=precision, seed=seed, experiment=experiment, run_id=start.run_id if start else uuid.uuid4().hex,
+        device=place, rank=rank, epochs=epochs, max_updates=max_updates, accumulate=accumulate, precision=precision,
+        seed=seed, experiment=experiment, run_id=start.run_id if start else _new_id(together),
     )  # fmt: skip
-    check_precision(run)
-    asked = check_evaluations(evaluations, has_step=len(objectives) == 1)
-    live, bindings = assemble(run, data, objectives, asked, table, transfer or move)
+    live, bindings = assemble(run, data, objectives, evaluations, table, transfer or move, together)
     saver = _saver_of(live, bindings, table, start, objectives)
     return _ended(live, bindings, saver, on_interrupt=on_interrupt, guard=guard, specialised=specialised)
 
 
+def _new_id(together: Together | None) -> str:
+    own = uuid.uuid4().hex
+    return own if together is None else together.ranks.from_first(lambda: own)
+
+
 def _start_of(
-    experiment: Experiment | None, resume: Any, data: Iterable[Any], accumulate: int, device: torch.device
-) -> "Start | None":
+    experiment: Experiment | None, resume: Any, data: Iterable[Any], accumulate: int, device: torch.device,
+    together: Together | None,
+) -> "Start | None":  # fmt: skip
     if experiment is None:
         return None
     from .saving import start_of  # a run that saves nothing does not load what saves
 
-    return start_of(experiment, resume, data, accumulate, device)
+    return start_of(experiment, resume, data, accumulate, device, None if together is None else together.ranks)
 
 
 def _saver_of(
@@ -161,17 +174,21 @@ def _ended(
 ) -> TrainResult:  # fmt: skip
     """Run it, and say what is left."""
     hooks = guarded(bindings.hooks) if guard else bindings.hooks
-    heard = hear(hooks, live.records, live.requests)
+    heard = hear(hooks, live.records, live.requests, live.together)
     functions = specialise(heard.events()) if specialised else FUNCTIONS
+    read = (live.data, *(one.data for one in live.requests.evaluations))
     try:
-        with live.interrupts.listening(), same_modes(live.run.model):
+        with live.interrupts.listening(), shielded(*read), same_modes(live.run.model):
             end = functions["run"](live, heard)
+            _leave_word(live, end, saver)
     finally:
         bindings.warn_of_the_quarantined()
         if saver is not None:
             saver.close()
-    if isinstance(end, Interrupted) and on_interrupt == "raise":
-        raise KeyboardInterrupt if end.signal == signal.SIGINT else SystemExit(128 + end.signal)
+    # One that came after the last boundary ended nothing any more, and is passed on all the same.
+    signalled = end.signal if isinstance(end, Interrupted) else live.interrupts.signal
+    if signalled is not None and on_interrupt == "raise":
+        raise KeyboardInterrupt if signalled == signal.SIGINT else SystemExit(exit_code(signalled))
     for reader, name in bindings.monitored() if live.at.epochs else ():
         if name not in live.records.times:
             warnings.warn(
@@ -185,3 +202,13 @@ def _ended(
         history=live.history, hook_states=bindings.states(), hook_times=bindings.times(),
         checkpoints=saver.kept() if saver else (),
     )  # fmt: skip
+
+
+def _leave_word(live: Live, end: object, saver: "CheckpointSaver | None") -> None:
+    """Mark a run that SIGTERM ended under torchrun, where the exit code 0 would say that it is complete."""
+    if isinstance(end, Interrupted) and end.signal == signal.SIGTERM and is_restarted_by_a_launcher():
+        if saver is not None and live.run.rank.index == 0:
+            from trainhooks.checkpoint import mark_preempted
+
+            facts = {"signal": end.signal, "step": live.at.updates, "attempt": saver.attempt.number}
+            mark_preempted(saver.folder, facts)

@@ -51,11 +51,14 @@ def check_model(model: object) -> None:
         raise RunDefinitionError(f"model is a torch.nn.Module, got {model!r}.")
 
 
-def check_data(data: object, epochs: int | None) -> None:
-    """Refuse data that is empty, or that is used up before the run is over; it is not iterated to find out."""
+def check_data(data: object, epochs: int | None, *, alone: bool) -> None:
+    """Refuse data that is empty, or that is used up before the run is over; it is not iterated to find out.
+
+    Where other processes may have data, an empty share is no error.
+    """
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise RunDefinitionError(f"data is something to iterate over, such as a DataLoader or a list, got {data!r}.")
-    if length_of(data) == 0:
+    if alone and length_of(data) == 0:
         raise RunDefinitionError("The data has length 0; train needs at least one batch.")
     if epochs is not None and epochs > 1 and is_one_shot(data):
         raise RunDefinitionError(
@@ -163,8 +166,8 @@ def check_precision(run: Run) -> None:
         )
 
 
-def check_evaluations(evaluations: object, *, has_step: bool) -> tuple[Evaluation, ...]:
-    """Refuse evaluations that could not be told apart, or that have no step."""
+def check_evaluations(evaluations: object, world: int, *, has_step: bool) -> tuple[Evaluation, ...]:
+    """Refuse evaluations that could not be told apart, or that have no step, or no data in a run of one process."""
     if not isinstance(evaluations, Sequence):
         raise RunDefinitionError(f"evaluations is a list, evaluations=[Evaluation(...)], got {evaluations!r}.")
     found: dict[str, Evaluation] = {}
@@ -180,7 +183,7 @@ def check_evaluations(evaluations: object, *, has_step: bool) -> tuple[Evaluatio
                 f"The evaluation {one.name!r} has no step, and several objectives have one each; write "
                 f"Evaluation({one.name!r}, data, step=...)."
             )
-        if length_of(one.data) == 0:
+        if world == 1 and length_of(one.data) == 0:  # of several, others may have some
             raise RunDefinitionError(f"The data of the evaluation {one.name!r} has length 0.")
         found[one.name] = one
     return tuple(found.values())

@@ -1,0 +1,117 @@
+"""The metrics of an evaluation: functions of a batch, or objects that count, over ranks too."""
+
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, Self, runtime_checkable
+
+from torch import Tensor
+
+from trainhooks.distributed import Ranks
+from trainhooks.errors import HookDefinitionError, RunDefinitionError
+
+
+@runtime_checkable
+class SyncsItself(Protocol):
+    """A metric of torchmetrics: `compute` puts together what the processes of a group have counted."""
+
+    sync_on_compute: bool
+    dist_sync_fn: Callable[..., list[Tensor]] | None
+
+
+@runtime_checkable
+class Merges(Protocol):
+    """A metric that takes in what others of its kind have counted; it must be possible to pickle it."""
+
+    def merge_state(self, metrics: Iterable[Self], /) -> object:
+        """Take in what the others have counted, as if this one had counted it after its own."""
+        ...
+
+
+class _HasMetrics(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+
+
+def check_metrics(evaluations: Iterable[_HasMetrics], world: int) -> None:
+    """Refuse a metric that the ranks of a run cannot put together.
+
+    Raises:
+        RunDefinitionError: if there is one, naming it.
+    """
+    if world == 1:
+        return
+    for evaluation in evaluations:
+        for name, metric in evaluation.metrics.items():
+            if keeps_count(metric) and not syncs_itself(metric) and not merges(metric):
+                raise RunDefinitionError(
+                    f"The metric {name!r} of the evaluation {evaluation.name!r} counts by itself, and {world} "
+                    f"processes cannot put together what their {type(metric).__qualname__} objects have counted. Give "
+                    "it a method merge_state(others), take a metric of torchmetrics with sync_on_compute=True, or "
+                    "write a function of a batch's output and target, whose values are averaged by weight."
+                )
+
+
+def keeps_count(metric: object) -> bool:
+    """Whether a metric is an object with torchmetrics' shape rather than a function."""
+    return all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset"))
+
+
+def syncs_itself(metric: object) -> bool:
+    """Whether a metric's `compute` puts together what all processes have counted."""
+    return isinstance(metric, SyncsItself) and metric.sync_on_compute
+
+
+def merges(metric: object) -> bool:
+    """Whether a metric takes in a sequence of others; torchmetrics' method of this name takes one at a time."""
+    return isinstance(metric, Merges) and not isinstance(metric, SyncsItself)
+
+
+def computed(metric: Any, ranks: Ranks | None, batches: Sequence[int]) -> object:
+    """What an object that counts makes of all that the ranks have counted; over ranks, every rank calls it.
+
+    Args:
+        metric: The object.
+        ranks: The processes of the run; None if this is the only one.
+        batches: How many batches it has counted, by rank.
+    """
+    if ranks is None:
+        return metric.compute()
+    if merges(metric):
+        with_batches = [one for one, count in zip(ranks.gather(metric), batches, strict=True) if count]
+        whole, *others = with_batches
+        whole.merge_state(others)
+        return whole.compute()
+    with _syncing_what_is_there(metric, ranks, batches):
+        return metric.compute()
+
+
+@contextmanager
+def _syncing_what_is_there(metric: SyncsItself, ranks: Ranks, batches: Sequence[int]) -> Generator[None]:
+    """Leave out ranks that counted nothing: torchmetrics takes their state's type and shape for those of the others."""
+    if all(batches) or metric.dist_sync_fn is not None:
+        yield
+        return
+
+    def gather(state: Tensor, group: object = None) -> list[Tensor]:
+        found = zip(ranks.gather(state.detach().cpu()), batches, strict=True)
+        return [one.to(state.device) for one, count in found if count]
+
+    metric.dist_sync_fn = gather
+    try:
+        with warnings.catch_warnings():  # that this rank counted nothing is as it should be
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric", category=UserWarning)
+            yield
+    finally:
+        metric.dist_sync_fn = None
+
+
+def scalar(name: str, value: object) -> float | Tensor:
+    """A metric's value, if it is one number."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.detach().reshape(())
+    if isinstance(value, int | float):
+        return value
+    raise HookDefinitionError(f"The metric {name!r} gave {value!r}; a metric gives a number or a 0-d tensor.")

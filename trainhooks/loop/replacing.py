@@ -1,0 +1,49 @@
+"""What a transform returned: whether it can stand for what it was given."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import Tensor
+
+from trainhooks.core import Gradients, Metrics
+from trainhooks.errors import HookDefinitionError
+
+from .records import number
+
+
+def replaced(event: str, by: str, new: object, old: object) -> object:
+    """What a transform returned, if it can stand for what it was given.
+
+    Raises:
+        HookDefinitionError: if it cannot, naming the set.
+    """
+    if new is old and event != "transform_metrics":
+        return new
+    wanted = _WANTED.get(event)
+    if new is None or (wanted is not None and not isinstance(new, wanted[0])):
+        raise HookDefinitionError(
+            f"{event} returns {wanted[1] if wanted else 'the batch'}, changed or as it was, but {by!r} returned "
+            f"{new!r}. Did it forget to return the value?"
+        )
+    if event == "transform_gradients" and new is not old:
+        _check_gradients(by, cast("Gradients", new), cast("Gradients", old))
+    if event == "transform_metrics":
+        return {name: number(by, name, value) for name, value in cast("Metrics", new).items()}
+    return new
+
+
+def _check_gradients(by: str, new: Gradients, old: Gradients) -> None:
+    wanted = [tuple(one.shape) for one in old]
+    shapes = [tuple(one.shape) if isinstance(one, Tensor) else one for one in cast("Sequence[object]", new)]
+    if shapes != wanted:
+        raise HookDefinitionError(
+            f"transform_gradients returns one gradient for each of the {len(wanted)} parameters, of its shape, but "
+            f"{by!r} returned {len(shapes)}, of shapes {shapes}."
+        )
+
+
+_WANTED: Mapping[str, tuple[type, str]] = {
+    "transform_loss": (Tensor, "the loss, a 0-d tensor"),
+    "transform_gradients": (Sequence, "the gradients, a sequence of tensors"),
+    "transform_metrics": (Mapping, "the metrics, a mapping of numbers by name"),
+}

@@ -12,7 +12,7 @@ from tests.hooks.reads import Reads
 from tests.loop.programs import batches, linear, sgd, squares
 from trainhooks import Completed, Evaluation, HookSet, MissingValueError, StepOutput, Stopped, TrainResult, train
 from trainhooks.errors import HookDefinitionError
-from trainhooks.hooks.safeguards import stop_on_constant_predictions
+from trainhooks.hooks.sameness import stop_on_constant_predictions
 
 
 def run(

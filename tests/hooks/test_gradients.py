@@ -102,7 +102,7 @@ def test_a_clip_shares_the_norm_with_whoever_else_hears_it(monkeypatch: pytest.M
         return get_total_norm(tensors, norm_type)
 
     monkeypatch.setattr(torch.nn.utils, "get_total_norm", counting)  # where contexts look it up
-    monkeypatch.setattr("trainhooks.hooks.gradients.get_total_norm", counting)
+    monkeypatch.setattr("trainhooks.hooks.shards.get_total_norm", counting)
     seen: list[Tensor] = []
     hear: HookDict = {"on_after_gradient_update": lambda ctx: seen.append(ctx.grad_norm)}
     model = linear()

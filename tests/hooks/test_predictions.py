@@ -9,8 +9,10 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from tests.loop.programs import Batch, batches, equal, linear, mean_loss, sgd, squares
+from tests.ranks import on_ranks
 from trainhooks import (
     Evaluation,
     HookDict,
@@ -18,10 +20,13 @@ from trainhooks import (
     MissingValueError,
     StepOutput,
     TrainResult,
+    ddp,
     every,
     named,
     train,
 )
+from trainhooks.data import seeded_loader
+from trainhooks.distributed import rank_here
 from trainhooks.errors import HookDefinitionError
 from trainhooks.hooks.predictions import Predictions, collect_predictions, write_predictions
 from trainhooks.run import evaluate, predict
@@ -133,9 +138,34 @@ def test_a_function_gives_the_path_and_a_file_that_is_there_is_replaced(tmp_path
     assert os.listdir(tmp_path) == ["newest.pt"]
 
 
-def test_only_rank_0_writes() -> None:
-    assert write_predictions("somewhere").ranks == frozenset({0})
-    assert collect_predictions("val").ranks is None
+def told_of_ranks(folder: Path, samples: int) -> tuple[int, list[str]]:
+    """How many items this rank kept, and the files that it wrote."""
+    data = seeded_loader(TensorDataset(torch.arange(float(samples))[:, None]), batch_size=4, seed=0, shuffle=False)
+
+    def step(model: nn.Module, batch: tuple[Tensor]) -> StepOutput[Tensor]:
+        return StepOutput(model(batch[0]).mean(), float(len(batch[0])), batch[0], batch[0] * 2)
+
+    model, own = nn.Linear(1, 1), folder / f"rank{rank_here().index}"
+    result = train(
+        model, data, step, sgd(model), epochs=1, parallel=ddp(), evaluations=[Evaluation("val", data)],
+        hooks=[collect_predictions("val"), write_predictions(own)],
+    )  # fmt: skip
+    kept = result.hook_states["collect_predictions"]
+    assert isinstance(kept, Predictions)
+    files = sorted(one.name for one in own.iterdir()) if own.exists() else []
+    return 0 if kept.y_pred is None else len(kept.y_pred), files
+
+
+@pytest.mark.parametrize(("samples", "shares"), [(10, (4, 4, 2)), (7, (4, 3, 0))])
+def test_over_ranks_each_keeps_its_own_and_rank_0_writes_those_of_all(
+    tmp_path: Path, samples: int, shares: tuple[int, ...]
+) -> None:
+    found = on_ranks(3, told_of_ranks, tmp_path, samples)
+    assert [kept for kept, _ in found] == list(shares)
+    assert [files for _, files in found] == [["val-00000001.pt"], [], []]
+    written = torch.load(tmp_path / "rank0" / "val-00000001.pt", weights_only=True)
+    assert written["y_pred"].flatten().tolist() == list(range(samples))
+    assert torch.equal(written["y_test"], written["y_pred"] * 2)
 
 
 def test_a_step_without_a_target_leaves_none(tmp_path: Path) -> None:

@@ -7,62 +7,107 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from torch import Tensor
+from attrs import evolve
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from tests.loop.programs import Batch, Unsized, batches, linear, sgd, squares, weights
-from trainhooks import GradientsReady, OptimizerStepped, train
+from tests.loop.programs import Batch, Unsized, batches, linear, sgd, squares
+from tests.ranks import on_ranks
+from tests.run.several import ENGINES, me, parameters_of, whole
+from trainhooks import GradientsReady, OptimizerStepped, StepOutput, train
 from trainhooks.hooks import lr_schedule, torch_scheduler
 
 R = TypeVar("R")
 
 SIZES = (1, 6, 2, 7)
 """Items of the parts of the global batch: the parts of rank 0 first, each rank's in the order of its window."""
-MANY = pytest.mark.skip(reason="`train` does not support many processes yet")
 
 
-def launched(world: int, program: Callable[[int], R]) -> list[R]:
-    """What `program(rank)` returns in each of `world` processes; it can be pickled."""
-    assert world == 1, "here goes the launcher of processes"
-    return [program(0)]
+def launched(world: int, program: Callable[[], R]) -> list[R]:
+    """What `program()` returns in each of `world` processes; it can be pickled."""
+    return [program()] if world == 1 else on_ranks(world, program)
 
 
-def part_of_rank(rank: int, accumulate: int, world: int) -> list[Batch]:
+def part_of_rank(accumulate: int, world: int, sizes: tuple[int, ...]) -> list[Batch]:
     """A rank's window: its share of the global batch, in as many batches as are accumulated."""
-    x, y = batches(1, size=sum(SIZES))[0]
-    together = len(SIZES) // (accumulate * world)  # fewer batches hold several parts each
-    ends = [0, *list(itertools.accumulate(SIZES))[together - 1 :: together]]
-    spans = list(itertools.pairwise(ends))[rank * accumulate : (rank + 1) * accumulate]
+    x, y = batches(1, size=sum(sizes))[0]
+    together = len(sizes) // (accumulate * world)  # fewer batches hold several parts each
+    ends = [0, *list(itertools.accumulate(sizes))[together - 1 :: together]]
+    spans = list(itertools.pairwise(ends))[me() * accumulate : (me() + 1) * accumulate]
     return [(x[start:end], y[start:end]) for start, end in spans]
 
 
-def one_update(rank: int, accumulate: int, world: int) -> tuple[int, list[Tensor], list[Tensor]]:
+PADDING = 100.0
+
+
+def padded(part: Batch) -> Batch:
+    """The part, or rows of padding where it has no items."""
+    return part if len(part[0]) else (torch.full((3, 3), PADDING), torch.full((3, 2), PADDING))
+
+
+def step_of(tensors: bool) -> Callable[[nn.Module, Batch], StepOutput[Tensor]]:
+    """A step whose weight is a number or a tensor; padding weighs nothing, but its loss is there."""
+
+    def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+        items = (batch[1][:, 0] != PADDING).sum()
+        return evolve(squares(model, batch), weight=items.float() if tensors else float(items))
+
+    return step
+
+
+def one_update(
+    accumulate: int, world: int, engine: str, tensors: bool, sizes: tuple[int, ...], pads: bool = False
+) -> tuple[int, list[Tensor], list[Tensor]]:
     """Updates, parameters after them, and the gradients that hooks saw."""
-    model, seen = linear(), list[Tensor]()
+    model, seen, data = linear(), list[Tensor](), part_of_rank(accumulate, world, sizes)
 
     def look(ctx: GradientsReady) -> None:
-        seen.extend(one.clone() for one in ctx.gradients)
+        seen.extend(whole(ctx.gradients))
 
     result = train(
-        model, part_of_rank(rank, accumulate, world), squares, sgd(model), epochs=1, accumulate=accumulate,
-        hooks={"on_after_gradient_update": look},
+        model, [padded(part) if pads else part for part in data], step_of(tensors), sgd, epochs=1,
+        accumulate=accumulate, hooks={"on_after_gradient_update": look}, parallel=ENGINES[engine](),
     )  # fmt: skip
-    return result.at.updates, weights(model), seen
+    return result.at.updates, parameters_of(model), seen
 
 
-@pytest.mark.parametrize(
-    ("accumulate", "world"), [(1, 1), (4, 1), (2, 1), pytest.param(1, 4, marks=MANY), pytest.param(2, 2, marks=MANY)]
-)
-def test_a_global_batch_of_unequal_parts_gives_one_update_however_it_is_split(accumulate: int, world: int) -> None:
-    """Keeps P47, in one process. By hand: the gradient of the mean over all items of the global batch."""
+def by_hand(sizes: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """The gradient of the mean over all items of the global batch, and the parameters after it."""
     model = linear()
     optimizer = sgd(model)
-    squares(model, batches(1, size=sum(SIZES))[0]).loss.backward()
+    squares(model, batches(1, size=sum(sizes))[0]).loss.backward()
     gradients = [one.grad.clone() for one in model.parameters() if one.grad is not None]
     optimizer.step()
-    for updates, parameters, seen in launched(world, partial(one_update, accumulate=accumulate, world=world)):
+    return parameters_of(model), gradients
+
+
+@pytest.mark.parametrize("tensors", [False, True], ids=["numbers", "tensors"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("accumulate", "world"), [(1, 1), (4, 1), (2, 1), (1, 4), (2, 2)])
+def test_a_global_batch_of_unequal_parts_gives_one_update_however_it_is_split(
+    accumulate: int, world: int, engine: str, tensors: bool
+) -> None:
+    """Keeps P47."""
+    parameters, gradients = by_hand(SIZES)
+    for updates, after, seen in launched(world, partial(one_update, accumulate, world, engine, tensors, SIZES)):
         assert updates == 1
-        torch.testing.assert_close(parameters, weights(model), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(after, parameters, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(seen, gradients, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("tensors", [False, True], ids=["numbers", "tensors"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("pads", [False, True], ids=["empty", "padded"])
+@pytest.mark.parametrize("sizes", [(0, 5), (5, 0), (0, 3, 4, 0), (0, 0, 4, 3)], ids=str)
+def test_a_rank_whose_batch_has_no_items_takes_part_and_adds_nothing(
+    sizes: tuple[int, ...], pads: bool, engine: str, tensors: bool
+) -> None:
+    """Keeps P47. The loss of an empty batch is NaN, that of padding is a number."""
+    parameters, gradients = by_hand(sizes)
+    accumulate = len(sizes) // 2
+    for updates, after, seen in on_ranks(2, one_update, accumulate, 2, engine, tensors, sizes, pads):
+        assert updates == 1
+        torch.testing.assert_close(after, parameters, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(seen, gradients, rtol=1e-6, atol=1e-6)
 
 
@@ -74,34 +119,36 @@ BATCHES, EPOCHS = 7, 2
 """On each rank. Of windows of 2 and of 4, the last of an epoch is short."""
 
 
-def scheduled(rank: int, accumulate: int, sized: bool, by_torch: bool) -> tuple[int, list[float], float]:
+def scheduled(accumulate: int, sized: bool, by_torch: bool, engine: str) -> tuple[int, list[float], float]:
     """Updates, the rate of each optimizer step, and the rate that is left."""
-    model, rates = linear(), list[float]()
-    optimizer = sgd(model)
+    model, rates, optimizers = linear(), list[float](), list[torch.optim.Optimizer]()
 
     def note(ctx: OptimizerStepped) -> None:
+        optimizers[:] = ctx.run.optimizers
         if ctx.stepped:
             rates.append(ctx.run.optimizers[0].param_groups[0]["lr"])
 
     schedule = torch_scheduler(lambda one: LambdaLR(one, halving)) if by_torch else lr_schedule(halving)
-    data: Any = batches(BATCHES, seed=rank) if sized else Unsized(batches(BATCHES, seed=rank))
+    own = batches(BATCHES, seed=me())
+    data: Any = own if sized else Unsized(own)
     result = train(
-        model, data, squares, optimizer, epochs=EPOCHS, accumulate=accumulate,
+        model, data, squares, sgd, epochs=EPOCHS, accumulate=accumulate, parallel=ENGINES[engine](),
         hooks=[{"on_after_optimizer_step": note}, schedule],  # the schedule sets the next update's rate
     )  # fmt: skip
-    return result.at.updates, rates, optimizer.param_groups[0]["lr"]
+    return result.at.updates, rates, optimizers[0].param_groups[0]["lr"]
 
 
-@pytest.mark.parametrize("by_torch", [False, True])
-@pytest.mark.parametrize("sized", [True, False])
-@pytest.mark.parametrize("world", [1, pytest.param(2, marks=MANY)])
+@pytest.mark.parametrize(("world", "engine"), [(1, "ddp"), (2, "ddp"), (2, "fsdp")])
 @pytest.mark.parametrize(("accumulate", "updates"), [(1, 14), (2, 8), (4, 4)])
 def test_a_schedule_advances_once_an_update_whatever_an_update_is_made_of(
-    accumulate: int, updates: int, world: int, sized: bool, by_torch: bool
+    accumulate: int, updates: int, world: int, engine: str
 ) -> None:
-    """Keeps P49, in one process."""
-    program = partial(scheduled, accumulate=accumulate, sized=sized, by_torch=by_torch)
-    for done, rates, left in launched(world, program):
-        assert done == updates
-        assert rates == [0.1 * halving(update) for update in range(updates)]
-        assert left == 0.1 * halving(updates)
+    """Keeps P49."""
+
+    def program() -> list[tuple[int, list[float], float]]:
+        kinds = itertools.product([True, False], [False, True])
+        return [scheduled(accumulate, sized, by_torch, engine) for sized, by_torch in kinds]
+
+    rates = [0.1 * halving(update) for update in range(updates)]
+    for done in launched(world, program):
+        assert done == 4 * [(updates, rates, 0.1 * halving(updates))]

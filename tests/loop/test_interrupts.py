@@ -17,6 +17,8 @@ from trainhooks import (
     Evaluation,
     HookDict,
     Interrupted,
+    TrainEnd,
+    TrainResult,
     every,
     train,
 )
@@ -79,6 +81,28 @@ def test_sigterm_ends_the_run_within_one_update_wherever_it_comes(event: str) ->
     assert result.end == Interrupted(signal.SIGTERM)
     assert result.at.updates <= 1
     assert called == [signal.SIGTERM] * 2
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_that_comes_when_nothing_is_left_to_train_is_passed_on_after_the_run(
+    number: int, error: type[BaseException]
+) -> None:
+    """Keeps P35. The end hooks hear that the run is complete; whoever asked to return gets that."""
+    ends: list[object] = []
+
+    def last(ctx: TrainEnd) -> None:
+        ends.append(ctx.end)
+        os.kill(os.getpid(), number)
+
+    def run(on_interrupt: Any) -> TrainResult:
+        model = linear()
+        hooks: HookDict = {"on_train_end": last}
+        return train(model, batches(2), squares, sgd(model), epochs=1, hooks=hooks, on_interrupt=on_interrupt)
+
+    with pytest.raises(error):
+        run("raise")
+    assert isinstance(run("return").end, Completed)
+    assert ends == [Completed(), Completed()]
 
 
 def test_sigterm_again_changes_nothing_and_ctrl_c_after_it_raises() -> None:

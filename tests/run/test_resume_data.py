@@ -151,3 +151,20 @@ def test_a_loader_without_length_that_is_read_ahead_goes_on_where_an_epoch_ended
     trained(tmp_path, make, 2, save=2, accumulate=2)
     with pytest.raises(ResumeError, match="was made within an epoch"):
         trained(tmp_path, make, 4, resume="must", accumulate=2)
+
+
+def test_batches_of_another_size_begin_at_the_sample_where_the_last_ended(tmp_path: Path) -> None:
+    """Keeps P18. Data of 24 samples, left within an epoch after two batches of 4."""
+    whole, before, after = list[Any](), list[Any](), list[Any]()
+    trained(tmp_path / "whole", loader, 6, seen=whole)
+    trained(tmp_path / "parts", loader, 2, save=2, seen=before)
+    trained(tmp_path / "parts", lambda: loader(batch_size=8), 4, resume="must", seen=after)
+    samples = [[sample for batch, _ in seen for sample in batch] for seen in (whole, before, after)]
+    assert samples[1] + samples[2] == samples[0]
+
+
+def test_batches_of_another_size_that_would_begin_within_one_are_refused(tmp_path: Path) -> None:
+    trained(tmp_path, loader, 3, save=3)
+    sentence = "by 1 process with batches of 4, at a place where 1 process with batches of 8 cannot go on"
+    with pytest.raises(ResumeError, match=sentence):
+        trained(tmp_path, lambda: loader(batch_size=8), 6, resume="must")

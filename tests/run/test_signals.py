@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.multiprocessing.spawn import ProcessExitedException
 
-from trainhooks import Experiment
+from tests.run.elastic import Plan, left_in, ran
+from tests.run.ranked import store_of, stored_by
+from trainhooks import Experiment, launch
 from trainhooks.checkpoint import manifests_of, runs_of, verify
 from trainhooks.store import open_store
 
@@ -78,6 +81,21 @@ def test_sigterm_leaves_one_whole_checkpoint_and_the_run_goes_on(
         assert json.loads(lines[-1])["end"] == "signal 15"
     assert saved_steps(tmp_path)[-1] == max([4, *updates])
     assert finished(tmp_path) == uninterrupted
+
+
+def test_sigterm_to_one_process_of_several_ends_all_with_its_code_and_one_whole_checkpoint(tmp_path: Path) -> None:
+    """Keeps P34."""
+    with pytest.raises(ProcessExitedException, match="ended with exit code 143, and returned nothing") as caught:
+        launch(ran, tmp_path, Plan(deed="term"))
+    assert caught.value.exit_code == 143
+    left = left_in(tmp_path)
+    assert [one.end for one in left] == ["SystemExit(143)"] * 2
+    assert left[1].handled == [15]
+    (step,) = {one.updates for one in left}
+    found = manifests_of(store_of(tmp_path))
+    assert [one.step for one in found] == [step, 3]
+    verify(store_of(tmp_path), found[0])
+    assert "PREEMPTED" not in stored_by(tmp_path), "the exit code says it"
 
 
 def test_ctrl_c_finishes_the_update_saves_and_raises(tmp_path: Path, uninterrupted: Any) -> None:

@@ -1,0 +1,202 @@
+"""What the processes of a run tell each other, on real process groups."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from tests.ranks import on_ranks, torchrun
+from trainhooks import OrderCycleError, RunDefinitionError
+from trainhooks.distributed import Ranks, join, rank_here
+
+WORLDS = pytest.mark.parametrize("world", [2, 3])
+
+
+def joined(timeout: float | None = None) -> Ranks:
+    return join(rank_here(), torch.device("cpu"), timeout)
+
+
+def exchange() -> dict[str, Any]:
+    ranks = joined()
+    index = ranks.rank.index
+    values = torch.tensor([float(index + 1), 10.0])
+    found: dict[str, object] = {
+        "any of none": ranks.any(False),
+        "any of the last": ranks.any(index == ranks.rank.world - 1),
+        "most": ranks.most(-2.5 - index),
+        "gather": ranks.gather({"from": index}),
+        "gather to first": ranks.gather_to_first((index, "text")),
+        "from first": ranks.from_first(lambda: f"said by rank {index}"),
+        "sum": ranks.sum_later(values).wait().tolist(),
+        "in place": values.tolist(),
+    }
+    means = [torch.tensor([3.0 * index]), torch.tensor([[1.0, 6.0 * index]])]
+    ranks.average(means)
+    return {**found, "average": [one.tolist() for one in means]}
+
+
+@WORLDS
+def test_every_rank_learns_the_same(world: int) -> None:
+    everybody = {
+        "any of none": False,
+        "any of the last": True,
+        "most": -2.5,
+        "gather": [{"from": index} for index in range(world)],
+        "from first": "said by rank 0",
+        "sum": [{2: 3.0, 3: 6.0}[world], 10.0 * world],
+        "in place": [{2: 3.0, 3: 6.0}[world], 10.0 * world],
+        "average": [[{2: 1.5, 3: 3.0}[world]], [[1.0, {2: 3.0, 3: 6.0}[world]]]],
+    }
+    first = [(index, "text") for index in range(world)]
+    assert on_ranks(world, exchange) == [
+        {**everybody, "gather to first": first if index == 0 else []} for index in range(world)
+    ]
+
+
+def nan_of_one_rank() -> tuple[float, bool]:
+    ranks = joined()
+    return ranks.most(float("inf") if ranks.rank.index == 1 else 0.0), ranks.any(ranks.rank.index == 0)
+
+
+def test_numbers_go_as_doubles_and_may_be_infinite() -> None:
+    assert on_ranks(2, nan_of_one_rank) == [(float("inf"), True)] * 2
+
+
+def sums_while_the_host_goes_on() -> list[float]:
+    """Rank 1 begins half a second later; rank 0 has its sums on their way by then."""
+    ranks = joined()
+    ranks.any(False)  # all are there
+    start = time.monotonic()
+    if ranks.rank.index == 1:
+        time.sleep(0.5)
+        start = time.monotonic()
+    sums = ranks.sum_later(torch.ones(1))
+    begun = time.monotonic()
+    total = sums.wait().item()
+    return [begun - start, time.monotonic() - start, total]
+
+
+def test_a_sum_is_waited_for_where_it_is_read_and_not_before() -> None:
+    begun, ended, total = on_ranks(2, sums_while_the_host_goes_on)[0]
+    assert (begun < 0.2, ended > 0.4, total) == (True, True, 2.0)
+
+
+class OfNoSecondMakingError(Exception):
+    """It is not built from its message alone, so pickle cannot build it again."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def what_make_raises(kind: str) -> tuple[str, str, bool]:
+    ranks = joined()
+
+    def make() -> object:
+        if kind == "plain":
+            raise RunDefinitionError("nothing to resume")
+        if kind == "no second making":
+            raise OfNoSecondMakingError("this", "that")
+        if kind == "of the house":
+            raise OrderCycleError("a before b before a", ("a", "b", "a"))
+        return threading.Lock()  # cannot be pickled
+
+    try:
+        ranks.from_first(make)
+    except Exception as error:
+        return type(error).__name__, str(error), ranks.any(ranks.rank.index == 1)  # they can still talk
+    raise AssertionError("nothing was raised")
+
+
+@WORLDS
+@pytest.mark.parametrize(
+    ("kind", "first", "others"),
+    [
+        ("plain", ("RunDefinitionError", "nothing to resume"), ("RunDefinitionError", "nothing to resume")),
+        (
+            "no second making",
+            ("OfNoSecondMakingError", "this and that"),
+            ("RuntimeError", "Rank 0 raised OfNoSecondMakingError: this and that"),
+        ),
+        (
+            "of the house",
+            ("OrderCycleError", "a before b before a"),
+            ("RuntimeError", "Rank 0 raised OrderCycleError: a before b before a"),
+        ),
+        (
+            "no pickle",
+            ("TypeError", "cannot pickle '_thread.lock' object"),
+            ("TypeError", "cannot pickle '_thread.lock' object"),
+        ),
+    ],
+)
+def test_what_rank_0_raises_every_rank_raises(
+    world: int, kind: str, first: tuple[str, str], others: tuple[str, str]
+) -> None:
+    assert on_ranks(world, what_make_raises, kind) == [(*first, True), *[(*others, True)] * (world - 1)]
+
+
+def meetings() -> list[object]:
+    first = joined()
+    one = first.gather(first.rank.index)
+    first.leave()
+    between = dist.is_initialized()
+    second = joined()
+    two = second.gather(second.rank.index * 10)
+    second.leave()
+    return [one, between, two, dist.is_initialized(), first.owned, second.owned]
+
+
+def test_a_process_may_join_leave_and_join_again() -> None:
+    assert on_ranks(3, meetings) == [[[0, 1, 2], False, [0, 10, 20], False, True, True]] * 3
+
+
+def guest() -> tuple[bool, list[int], bool, list[int]]:
+    dist.init_process_group("gloo")
+    ranks = joined()
+    before = ranks.gather(ranks.rank.index)
+    ranks.leave()
+    found: list[Any] = [None, None]
+    still = dist.is_initialized()
+    dist.all_gather_object(found, ranks.rank.index)
+    return ranks.owned, before, still, found
+
+
+def test_a_group_of_the_users_own_is_used_and_left_as_it_is() -> None:
+    assert on_ranks(2, guest) == [(False, [0, 1], True, [0, 1])] * 2
+
+
+def copied() -> list[object]:
+    ranks = joined()
+    tensors = [torch.full((2,), float(ranks.rank.index)), torch.tensor(5 * ranks.rank.index)]
+    ranks.copy_from_first([*tensors, torch.empty(3, device="meta")])
+    return [one.tolist() for one in tensors]
+
+
+def test_every_rank_gets_the_tensors_of_the_first() -> None:
+    assert on_ranks(3, copied) == [[[0.0, 0.0], 0]] * 3
+
+
+def late() -> str:
+    ranks = joined(timeout=0.5)
+    if ranks.rank.index == 1:
+        time.sleep(1.5)
+        return "late"
+    try:
+        ranks.any(True)
+    except RuntimeError as error:
+        return "Timed out" if "Timed out" in str(error) else str(error)
+    return "not noticed"
+
+
+def test_a_collective_that_lacks_a_rank_fails_after_the_timeout() -> None:
+    assert on_ranks(2, late) == ["Timed out", "late"]
+
+
+@pytest.mark.slow
+def test_ranks_that_the_launcher_restarts_meet_again() -> None:
+    """The launcher's store outlives its processes, so what those wrote must not be taken for the living."""
+    ended = torchrun("tests.distributed.dying", "after", max_restarts=1)
+    assert (ended.returncode, ended.stdout.splitlines()) == (0, ["round 1: [0, 1]"] * 2), ended.stderr

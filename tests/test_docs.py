@@ -1,10 +1,13 @@
-"""The links of the documentation lead somewhere."""
+"""The links of the documentation lead somewhere, and what ranks say to each other was counted."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks.ranks import ROWS, costs
 from docs.check_links import broken_links, main
+from tests.ranks import on_ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = """# How to stop early
@@ -38,3 +41,16 @@ def test_a_link_that_leads_nowhere_is_found(folder: Path, link: str, capsys: pyt
 
 def test_the_links_of_our_pages_lead_somewhere() -> None:
     assert main(ROOT) == 0
+
+
+@pytest.mark.slow
+def test_the_page_on_many_processes_has_the_calls_and_bytes_that_two_ranks_make() -> None:
+    text = (ROOT / "docs" / "many-processes.md").read_text(encoding="utf-8")
+    lines: list[tuple[str, str, str]] = re.findall(r"^\| (an? [^|]+) \| (\d) \| ([^|]*?) \| [^|]+", text, re.MULTILINE)
+    written = {what: (float(calls), got) for what, calls, got in lines}
+    found = on_ranks(2, costs, "ddp", fresh=True)[0]
+    counted = {row.what: (one.calls, f"{one.got:,.0f} B") for row, one in zip(ROWS, found, strict=True)}
+    calls, got = counted.pop("a checkpoint")  # its random streams take some bytes more or less
+    assert written.pop("a checkpoint, rank 0") == (calls, "27 kB")
+    assert re.fullmatch(r"2[678],\d{3} B", got)
+    assert written == counted

@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def said_by(example: str, folder: Path) -> str:
-    """What an example prints when it is run in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def said_by(example: str, folder: Path, *arguments: str, torchrun: int | None = None) -> str:
+    """What an example prints when it is run in a folder, by python or in so many processes of torchrun."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"] if torchrun else []
     ended = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / example)],
+        [sys.executable, *many, str(ROOT / "examples" / example), *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
@@ -67,6 +68,39 @@ def test_the_demo_goes_on_where_it_was_interrupted_and_ends_as_if_it_had_not_bee
 @pytest.mark.timeout(600)
 def test_the_character_model_beats_a_table_of_pairs(tmp_path: Path) -> None:
     said = said_by("characters.py", tmp_path)
-    table, network = (float(bits) for bits in re.findall(r"([\d.]+) bits per character", said))
+    table, network = bits_in(said)
     assert 3.0 < table < 4.5
     assert network < table - 0.4
+    assert said.endswith("\n150 updates, 1 process\n")
+
+
+def bits_in(said: str) -> list[float]:
+    return [float(bits) for bits in re.findall(r"^[\w ]+: ([\d.]+) bits per character$", said, re.MULTILINE)]
+
+
+SHORT = ("--precision=float32", "--updates=6")
+
+
+@pytest.fixture(scope="module")
+def bits_of_one_process(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """A table of pairs, and the character model after a few updates in one process."""
+    said = said_by("characters.py", tmp_path_factory.mktemp("alone"), *SHORT)
+    assert said.endswith("\n6 updates, 1 process\n")
+    return bits_in(said)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("start", ["launch", "torchrun"])
+def test_two_processes_train_the_character_model_as_one_does(
+    start: str, parallel: str, bits_of_one_process: list[float], tmp_path: Path
+) -> None:
+    by_launch = [] if start == "torchrun" else ["--launch=2"]
+    said = said_by(
+        "characters.py", tmp_path, *SHORT, f"--parallel={parallel}", *by_launch,
+        torchrun=2 if start == "torchrun" else None,
+    )  # fmt: skip
+    assert said.endswith("\n6 updates, 2 processes\n")
+    assert len(bits_of_one_process) == 2
+    assert bits_in(said) == pytest.approx(bits_of_one_process, rel=0, abs=1e-4)

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check laws bench docs
+.PHONY: help setup demo test check laws bench bench-setup bench-peers docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
 AZURITE := 3.37.0
 
 help:  ## List the verbs.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready .venv/servers/azurite-$(AZURITE)  ## Make .venv with what the examples, tests and checks need.
 
@@ -42,6 +42,12 @@ laws: setup  ## Run the property tests with many more examples, and kill 200 pro
 
 bench: setup  ## Measure what the loop costs.
 	@$(BIN)/python -m benchmarks
+
+bench-setup: setup  ## Make an environment in .venv-bench for each system to compare with.
+	@$(BIN)/python -m benchmarks.peers.environments
+
+bench-peers: bench-setup  ## Measure other systems and this one beside a hand-written loop.
+	@$(BIN)/python -m benchmarks.peers
 
 docs: setup  ## Check that the links in README.md and docs/ lead somewhere.
 	@$(BIN)/python -m docs.check_links

@@ -1,7 +1,6 @@
 """Measure everything, print it, and write it to RESULTS.md."""
 
 import time
-from pathlib import Path
 
 import torch
 
@@ -17,6 +16,7 @@ from .report import (
     table_of_rows,
     table_of_starts,
     verdict,
+    write_core,
 )
 from .rows import (
     STEPS,
@@ -64,7 +64,7 @@ def main() -> None:
     checkpoints = rows_of_checkpoints()
     say("Checkpoints", f"{CHECKPOINTS}\n{table_of_rows('ours / theirs', checkpoints)}")
     say("Goals", verdict([*hooks, *programs, *imports, *checkpoints]))
-    Path(__file__).with_name("RESULTS.md").write_text("\n".join(parts) + "\n")
+    write_core("\n".join(parts))
     print(f"\nWritten to RESULTS.md after {time.perf_counter() - began:.0f} s.")
 
 

@@ -3,11 +3,17 @@
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import torch
 
 from .rows import Row
 from .starting import Start
+
+RESULTS: Final = Path(__file__).with_name("RESULTS.md")
+PEERS: Final = "<!-- From here on: written by make bench-peers. -->"
+"""A line of the file: what stands before it is written by one program, and what follows by another."""
 
 INTRODUCTION = """\
 # What the loop costs
@@ -86,3 +92,19 @@ def verdict(rows: Sequence[Row]) -> str:
     asked = sum(row.goal is not None for row in rows)
     head = f"{asked - len(missed)} of {asked} goals are met."
     return "\n".join([head, "", "Not met:", "", *missed] if missed else [head])
+
+
+def write_core(text: str, file: Path = RESULTS) -> None:
+    """Replace what stands before the line `PEERS`, and keep what follows it."""
+    _, line, peers = _parts(file)
+    file.write_text(f"{text.rstrip()}\n" + (f"\n{line}{peers}" if line else ""))
+
+
+def write_peers(text: str, file: Path = RESULTS) -> None:
+    """Replace what follows the line `PEERS`, and keep what stands before it."""
+    core, _, _ = _parts(file)
+    file.write_text(f"{core.rstrip()}\n\n{PEERS}\n\n{text.rstrip()}\n")
+
+
+def _parts(file: Path) -> tuple[str, str, str]:
+    return (file.read_text() if file.exists() else "").partition(PEERS)

@@ -179,7 +179,7 @@ def _acting(name: str, event: str, deed: Deed, trace: Trace) -> Callable[..., ob
 def _facts(ctx: Any) -> Iterator[object]:
     """What a context says, as plain data."""
     for one in cast("tuple[Attribute[object], ...]", type(ctx).__attrs_attrs__):
-        if one.name not in ("run", "_norms"):
+        if one.name not in ("run", "_norms", "_quick"):
             yield _plain(getattr(ctx, one.name))
 
 

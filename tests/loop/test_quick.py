@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -18,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tests.loop.programs import batches, equal, gradients, linear, squares, weights
 from trainhooks import train
-from trainhooks.loop.quick import AVAILABLE, Quick, bare_step, scale
+from trainhooks.loop.quick import AVAILABLE, QUICK_CLIP, Quick, bare_step, clip_factor, scale
 
 Maker = Callable[[nn.Module], Optimizer]
 OPTIMIZERS: dict[str, Maker] = {
@@ -304,3 +306,56 @@ def test_a_step_without_hooks_makes_fewer_python_calls_than_one_written_by_hand(
     train(model, short, squares, optimizer, epochs=1)
     ours = [python_calls(partial(train, model, data, squares, optimizer, epochs=1)) for data in (short, long)]
     assert (ours[1] - ours[0]) / extra < hand
+
+
+finite = st.floats(-1e4, 1e4, width=32)
+norms = st.floats(0, width=32) | st.sampled_from([0.0, 1e-30, float("inf"), float("nan")])
+bounds = st.floats(1e-8, 1e8) | st.sampled_from([0.1, 0.5, 1.0, 1e39, float("inf")])
+
+
+@given(gradients=st.lists(st.lists(finite, min_size=1, max_size=9), min_size=1, max_size=4), max_norm=bounds)
+def test_clipping_directly_is_bit_equal_to_torchs_functions(gradients: list[list[float]], max_norm: float) -> None:
+    ours = [torch.tensor(one) for one in gradients]
+    parameters = [torch.nn.Parameter(torch.zeros(len(one))) for one in gradients]
+    for parameter, one in zip(parameters, ours, strict=True):
+        parameter.grad = one.clone()
+    norm = QUICK_CLIP.norm(ours)
+    theirs = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    assert norm is not None
+    assert torch.equal(norm, theirs)
+    assert QUICK_CLIP.clip(ours, max_norm, norm)
+    assert equal(ours, [parameter.grad for parameter in parameters if parameter.grad is not None])
+
+
+@given(norm=norms, max_norm=bounds)
+def test_the_factor_of_a_clip_is_torchs_to_the_last_bit(norm: float, max_norm: float) -> None:
+    expected = max_norm / (torch.tensor(norm) + 1e-6)
+    found = torch.tensor(clip_factor(max_norm, norm))
+    assert torch.equal(found, expected) or (found.isnan() and expected.isnan())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        torch.ones(2, dtype=torch.float64),
+        torch.ones(2, device="meta"),
+        torch.ones(2, requires_grad=True),
+        nn.Parameter(torch.ones(2), requires_grad=False),
+    ],
+)
+def test_gradients_that_are_not_plain_are_left_to_torch(other: Tensor) -> None:
+    ones = torch.ones(3)
+    assert QUICK_CLIP.norm([ones, other]) is None
+    assert not QUICK_CLIP.clip([ones, other], 1.0, torch.tensor(2.0))
+    assert torch.equal(ones, torch.ones(3))
+
+
+@pytest.mark.parametrize("norm", [torch.tensor(2.0).double(), torch.tensor([2.0]), nn.Parameter(torch.tensor(2.0))])
+def test_a_norm_that_is_not_plain_is_left_to_torch(norm: Tensor) -> None:
+    assert not QUICK_CLIP.clip([torch.ones(3)], 1.0, norm)
+
+
+def test_without_the_private_names_clipping_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainhooks.loop.quick.AVAILABLE", False)
+    assert QUICK_CLIP.norm([torch.ones(3)]) is None
+    assert not QUICK_CLIP.clip([torch.ones(3)], 1.0, torch.tensor(2.0))

@@ -50,7 +50,7 @@ from .run import Run
 from .slots import Answers, Gradients, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
 from .steps import Step, StepOutput
-from .triggers import Trigger, alternatives, at_points, every, every_seconds, since, until
+from .triggers import Trigger, alternatives, at_points, every, every_seconds, is_due_at_epochs_alone, since, until
 from .values import Metrics, Values
 from .wrappers import fenced, for_device, for_rank, guards_of, named, ordered, quarantine, timed, when
 
@@ -134,6 +134,7 @@ __all__ = [
     "for_device",
     "for_rank",
     "guards_of",
+    "is_due_at_epochs_alone",
     "joined",
     "keeps_its_own_state",
     "name_of",

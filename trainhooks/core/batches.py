@@ -1,7 +1,7 @@
 """The contexts of one batch and of the update that it belongs to."""
 
-from collections.abc import Mapping
-from typing import Any, Generic, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Protocol, final
 
 import torch
 from attrs import evolve, field, frozen
@@ -68,6 +68,18 @@ class AfterBackward:
     generator = generator_of
 
 
+class QuickClip(Protocol):
+    """Short cuts through torch's clipping, with equal results, where nobody could tell."""
+
+    def norm(self, gradients: Sequence[Tensor], /) -> Tensor | None:
+        """The 2-norm of all gradients together, 0-d; None where torch must be asked."""
+        ...
+
+    def clip(self, gradients: Sequence[Tensor], max_norm: float, norm: Tensor, /) -> bool:
+        """Scale gradients down in place; whether that was done, or torch must do it."""
+        ...
+
+
 @final
 @frozen(kw_only=True, eq=False)
 class GradientsReady:
@@ -90,6 +102,7 @@ class GradientsReady:
     untouched: bool = True
     """False for every transform but the first: what it is given is no longer `gradients`."""
     _norms: list[Tensor] = field(factory=list[Tensor], repr=False, alias="norms")
+    _quick: QuickClip | None = field(default=None, repr=False, alias="quick")
     generator = generator_of
 
     @property
@@ -105,8 +118,24 @@ class GradientsReady:
                     "ctx.grad_norm is the norm before any transform, and it was not read then; measure the value "
                     "that you were given: torch.nn.utils.get_total_norm(gradients)."
                 )
-            self._norms.append(torch.nn.utils.get_total_norm(self.gradients))
+            norm = None if self._quick is None else self._quick.norm(self.gradients)
+            self._norms.append(torch.nn.utils.get_total_norm(self.gradients) if norm is None else norm)
         return self._norms[0]
+
+    def clip(self, gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> None:
+        """Scale gradients down in place so that their norm is at most `max_norm`: torch's `clip_grads_with_norm_`.
+
+        Args:
+            gradients: Those of `parameters`, in the same order, as a transform is given them.
+            max_norm: Greatest norm.
+            norm: What it is now, 0-d.
+        """
+        if self._quick is not None and self._quick.clip(gradients, max_norm, norm):
+            return
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, max_norm, norm)
 
     def after_a_transform(self) -> "GradientsReady":
         """This context as the second and later transforms get it."""

@@ -84,6 +84,19 @@ def alternatives(trigger: Trigger) -> tuple[Trigger, ...]:
             return (trigger,)
 
 
+def is_due_at_epochs_alone(rule: Rule) -> bool:
+    """Whether what a trigger is made of can only be due where an epoch is complete."""
+    match rule:
+        case Every(unit=unit) | AtPoints(unit=unit):
+            return unit == "epochs"
+        case Both(left, right):
+            return is_due_at_epochs_alone(left) or is_due_at_epochs_alone(right)
+        case Either(left, right):
+            return is_due_at_epochs_alone(left) and is_due_at_epochs_alone(right)
+        case _:
+            return False
+
+
 def _count(word: str, n: object, least: int) -> int:
     if not isinstance(n, int) or isinstance(n, bool) or n < least:
         raise HookDefinitionError(f"{word} takes whole numbers from {least} on, got {n!r}.")

@@ -4,7 +4,7 @@ import math
 
 import torch
 from attrs import evolve
-from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
+from torch.nn.utils import clip_grad_value_
 
 from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate
 from trainhooks.errors import HookDefinitionError
@@ -40,8 +40,7 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
     def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
         known = ctx.untouched and norm_type == 2.0
         norm = ctx.grad_norm if known else norm_of(gradients, norm_type, ctx.run)
-        _hand_over(ctx, gradients)
-        clip_grads_with_norm_(ctx.parameters, max_norm, norm)
+        ctx.clip(gradients, max_norm, norm)
         return gradients
 
     writes = frozenset({"gradients"})

@@ -13,7 +13,7 @@ from .saving import save
 
 def at_boundary(live: Live, heard: Heard) -> None:
     """Between two windows: evaluations that are due, records, and the decision whether to go on."""
-    if live.requests.evaluations or live.together is not None:
+    if live.requests.within_epochs or live.requests.asked or live.together is not None:
         for evaluation in due(live):
             evaluate(live, heard, evaluation)
     if heard.on_record is not None:

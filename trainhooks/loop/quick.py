@@ -9,10 +9,11 @@ private names of torch stand here and nowhere else; where one of them is missing
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from ctypes import c_float
 from typing import Any, Final, cast, final
 
 import torch
-from attrs import define, field
+from attrs import define, field, frozen
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -131,6 +132,58 @@ def overflowed(scaler: torch.amp.GradScaler, optimizer: Optimizer) -> bool:
     """Whether a gradient was not finite when `scaler` unscaled those of `optimizer`; reads the device."""
     found: Mapping[Any, Tensor] = cast("Any", scaler)._found_inf_per_device(optimizer)
     return any(one.item() for one in found.values())
+
+
+@final
+@frozen
+class Clip:
+    """Clipping of gradients as `get_total_norm` and `clip_grads_with_norm_` do it, bit for bit.
+
+    Torch sorts gradients by device and type and looks for kernels anew in every update. Where all of them are plain
+    ones of one device, their kernels are called at once. On the CPU, where a number costs nothing to read, the factor
+    is computed with numbers, each rounded as torch rounds it, and a factor of 1 is left out.
+    """
+
+    def norm(self, gradients: Sequence[Tensor], /) -> Tensor | None:
+        """The 2-norm of all gradients together; None where torch must be asked."""
+        if not are_plain(gradients):
+            return None
+        norms: list[Tensor] = cast("Any", torch)._foreach_norm(gradients)
+        norm: Tensor = cast("Any", torch).linalg.vector_norm(torch.stack(norms))
+        return norm
+
+    def clip(self, gradients: Sequence[Tensor], max_norm: float, norm: Tensor, /) -> bool:
+        """Scale gradients down to `max_norm`; whether that was done, or torch must do it."""
+        if type(norm) is not Tensor or not norm.is_cpu or norm.dtype is not torch.float32 or norm.shape:
+            return False
+        if not are_plain(gradients) or not gradients[0].is_cpu:
+            return False
+        factor = clip_factor(max_norm, norm.item())
+        if not factor >= 1.0:  # NaN is passed on
+            scale(gradients, factor)
+        return True
+
+
+QUICK_CLIP: Final = Clip()
+_EPSILON: Final = c_float(1e-6).value
+
+
+def are_plain(gradients: Sequence[Tensor]) -> bool:
+    """Whether these are float32 tensors of one device, of torch's own class and without a graph."""
+    if not AVAILABLE or not gradients:
+        return False
+    device = gradients[0].device
+    for one in gradients:
+        if type(one) is not Tensor or one.dtype is not torch.float32 or one.device != device or one.requires_grad:
+            return False
+    return True
+
+
+def clip_factor(max_norm: float, norm: float) -> float:
+    """`max_norm / (norm + 1e-6)` in float32, as torch computes it of a tensor: by way of the reciprocal."""
+    total = c_float(norm + _EPSILON).value
+    reciprocal = c_float(1.0 / total).value
+    return c_float(reciprocal * c_float(max_norm).value).value
 
 
 def scale(tensors: Sequence[Tensor], factor: float | Tensor) -> None:

@@ -20,6 +20,8 @@ class DueEvaluation:
     metrics: Mapping[str, Any]
     due: Condition
     """Its trigger, bound to the run; takes whatever has `since` and `at`."""
+    at_epochs_alone: bool = False
+    """Whether it can only be due where an epoch is complete."""
 
 
 @final
@@ -34,8 +36,13 @@ class Requests:
     """Evaluations that have run since the last batch of this epoch: no trigger makes them due again."""
     here: set[str] = field(factory=set[str])
     """Evaluations of this boundary: nobody gets them a second time."""
+    within_epochs: bool = field(init=False)
+    """Whether one of them may be due within an epoch."""
     saves: bool = False
     """Whether the run has somewhere to save to."""
+
+    def __attrs_post_init__(self) -> None:
+        self.within_epochs = not all(one.at_epochs_alone for one in self.evaluations)
 
     def take(self, asked: Sequence[Asked]) -> bool:
         """Remember answers; whether a skip is among them."""

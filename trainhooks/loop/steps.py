@@ -1,6 +1,7 @@
 """From a batch to gradients: calling the step, weighing its loss, back-propagating it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import Any, final
 
 from attrs import define, field, frozen
@@ -53,6 +54,8 @@ class Worker:
     values: dict[str, Mean] = field(factory=dict[str, Mean])
     newest: Tensor | None = None
     """The loss of the newest batch."""
+    _named: Sequence[Tensor] = ()
+    _their_names: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         self.quick = Quick(self.optimizer)
@@ -161,6 +164,9 @@ class Worker:
         self.window.close()
 
     def names_of(self, parameters: Sequence[Tensor]) -> tuple[str, ...]:
-        """The names of parameters in the model."""
-        stranger = f"<optimizer {self.index}, not a parameter of the model>"
-        return tuple([self.names.get(id(one), stranger) for one in parameters])
+        """The names of parameters in the model; those of an update are mostly those of the one before."""
+        if len(parameters) != len(self._named) or not all(map(is_, parameters, self._named)):
+            stranger = f"<optimizer {self.index}, not a parameter of the model>"
+            self._named = parameters
+            self._their_names = tuple([self.names.get(id(one), stranger) for one in parameters])
+        return self._their_names

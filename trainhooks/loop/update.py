@@ -4,6 +4,7 @@ from trainhooks.core import GradientsReady, OptimizerStepped
 
 from .heard import Heard
 from .live import Live
+from .quick import QUICK_CLIP
 from .steps import Worker
 
 
@@ -16,7 +17,7 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
         ready = GradientsReady(
             run=run, at=live.at_start, since=live.since, batches=live.window, optimizer_idx=worker.index,
             parameters=parameters, names=worker.names_of(parameters), gradients=worker.gradients(parameters),
-            norms=worker.norms(parameters),
+            norms=worker.norms(parameters), quick=QUICK_CLIP,
         )  # fmt: skip
         if heard.on_after_gradient_update is not None:
             if live.ask(heard.on_after_gradient_update(ready)):

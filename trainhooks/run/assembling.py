@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from trainhooks.core import Horizon, Run, Step, since_then
+from trainhooks.core import Horizon, Run, Step, is_due_at_epochs_alone, since_then
 from trainhooks.loop import (
     Bindings,
     DispatchTable,
@@ -87,7 +87,9 @@ def _due(
             stacklevel=5,
         )
     due = rule.bind(since_then, clock)
-    return DueEvaluation(evaluation.name, evaluation.data, evaluation.step or step, evaluation.metrics, due)
+    return DueEvaluation(
+        evaluation.name, evaluation.data, evaluation.step or step, evaluation.metrics, due, is_due_at_epochs_alone(rule)
+    )
 
 
 def horizon_of(run: Run, length: int | None) -> Horizon:

@@ -10,6 +10,7 @@ from .programs import OPTIMIZERS, bare, whole
 from .report import (
     CHECKPOINTS,
     INTRODUCTION,
+    PROCESSES,
     machine,
     table_of_calls,
     table_of_import,
@@ -27,6 +28,7 @@ from .rows import (
     rows_of_growth,
     rows_of_hooks,
     rows_of_import,
+    rows_of_processes,
 )
 from .saving import rows_of_checkpoints
 from .starting import start_with
@@ -61,9 +63,11 @@ def main() -> None:
     say("Import, whole processes", table_of_rows("trainhooks / torch", imports))
     shares = table_of_import(shares_of_import())
     say("Imported on top of torch, as shares of torch's own import, garbage collector off", shares)
+    processes = list(rows_of_processes())
+    say("Two processes", f"{PROCESSES}\n{table_of_rows('ours / by hand', processes)}")
     checkpoints = rows_of_checkpoints()
     say("Checkpoints", f"{CHECKPOINTS}\n{table_of_rows('ours / theirs', checkpoints)}")
-    say("Goals", verdict([*hooks, *programs, *imports, *checkpoints]))
+    say("Goals", verdict([*hooks, *programs, *imports, *checkpoints, *processes]))
     write_core("\n".join(parts))
     print(f"\nWritten to RESULTS.md after {time.perf_counter() - began:.0f} s.")
 

@@ -35,6 +35,12 @@ and reading compares every file with its sha256, which torch.load does not. The 
 their own, with a state of 96 MiB.
 """
 
+PROCESSES = """\
+Two processes on gloo train one model by torch's `DistributedDataParallel`, in turns, by hand and by `train`; times are
+of the clock on the wall, of the steps alone. A step of the smallest model is nearly all waiting for the other process,
+and such waits differ from round to round by more than what is compared.
+"""
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table with its columns in line: the first to the left, the others to the right."""

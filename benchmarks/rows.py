@@ -9,6 +9,7 @@ from attrs import frozen
 
 from . import realistic
 from .importing import TORCH, TRAINHOOKS, UNCOLLECTED, import_times
+from .processes import MODELS, race_over_processes
 from .programs import (
     OPTIMIZERS,
     Program,
@@ -116,6 +117,14 @@ def rows_of_a_larger_model(steps: int = 60, rounds: int = ROUNDS) -> Iterator[Ro
         times = race(programs, larger, OPTIMIZERS["SGD"], rounds=rounds)
         what = f"SGD, hooks: {count}, MLP 4 x 512, batch 64"
         yield Row(what=what, goal=1.02, ratio=ratio(times, "ours", "by hand"))
+
+
+def rows_of_processes() -> Iterator[Row]:
+    """`DistributedDataParallel` over two processes, by hand and by trainhooks, by the clock on the wall."""
+    for model in MODELS:
+        for optimizer in OPTIMIZERS:
+            times = race_over_processes(model, optimizer)
+            yield Row(what=f"{optimizer}, {model}", goal=1.05, ratio=ratio(times, "ours", "by hand"))
 
 
 def rows_of_import(rounds: int = 7) -> Iterator[Row]:

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import torch
+import torch.distributed as dist
 
 from trainhooks.distributed import join, rank_here, restart_count
 
@@ -21,7 +22,7 @@ def main(dies: list[str]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     ranks.any(True)
     sys.stdout.write(f"round {round_}: {found}\n")
-    ranks.leave()
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def met() -> list[tuple[Rank, int]]:
     """The ranks, as each says who it is, and with how many threads."""
     ranks = join(rank_here(), torch.device("cpu"))
     found = ranks.gather((rank_here(), torch.get_num_threads()))
-    ranks.leave()
+    dist.destroy_process_group()
     return found
 
 

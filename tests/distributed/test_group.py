@@ -141,31 +141,26 @@ def test_what_rank_0_raises_every_rank_raises(
 def meetings() -> list[object]:
     first = joined()
     one = first.gather(first.rank.index)
-    first.leave()
+    dist.destroy_process_group()
     between = dist.is_initialized()
     second = joined()
     two = second.gather(second.rank.index * 10)
-    second.leave()
-    return [one, between, two, dist.is_initialized(), first.owned, second.owned]
+    return [one, between, two, dist.is_initialized()]
 
 
-def test_a_process_may_join_leave_and_join_again() -> None:
-    assert on_ranks(3, meetings) == [[[0, 1, 2], False, [0, 10, 20], False, True, True]] * 3
+def test_a_process_may_end_the_group_and_join_again() -> None:
+    assert on_ranks(3, meetings) == [[[0, 1, 2], False, [0, 10, 20], True]] * 3
 
 
-def guest() -> tuple[bool, list[int], bool, list[int]]:
+def guest() -> tuple[list[int], bool]:
     dist.init_process_group("gloo")
+    own = dist.group.WORLD
     ranks = joined()
-    before = ranks.gather(ranks.rank.index)
-    ranks.leave()
-    found: list[Any] = [None, None]
-    still = dist.is_initialized()
-    dist.all_gather_object(found, ranks.rank.index)
-    return ranks.owned, before, still, found
+    return ranks.gather(ranks.rank.index), dist.group.WORLD is own
 
 
-def test_a_group_of_the_users_own_is_used_and_left_as_it_is() -> None:
-    assert on_ranks(2, guest) == [(False, [0, 1], True, [0, 1])] * 2
+def test_a_group_of_the_users_own_is_used() -> None:
+    assert on_ranks(2, guest) == [([0, 1], True)] * 2
 
 
 def copied() -> list[object]:

@@ -171,7 +171,7 @@ def dtypes_in_forward(**options: Any) -> list[str]:
     def note(module: nn.Module, given: Any, output: Tensor) -> None:
         seen.append(str(output.dtype))
 
-    model[0].linear.register_forward_hook(note)  # type: ignore[union-attr]
+    model[0].linear.register_forward_hook(note)  # type: ignore[union-attr]  # a Sequential gives any module
     wrapped = fsdp(layers=Block, **options).wrap(model, ranks.rank, CPU)
     wrapped(batch_of(ranks.rank.index, 0))
     return [*seen, *sorted({str(one.dtype) for one in model.parameters()})]

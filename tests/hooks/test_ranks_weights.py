@@ -1,6 +1,7 @@
 """Averages of weights over ranks: those of one process, whether the model is replicated or sharded."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import pytest
@@ -26,8 +27,8 @@ from trainhooks import (
 from trainhooks.hooks import clip_grad_norm, early_stopping, ema, freeze, grad_stats, swa
 
 Averages: TypeAlias = Callable[[], HookSet]
-EMA: Averages = lambda: ema(0.7, apply_at_end=True)  # noqa: E731
-SWA: Averages = lambda: swa(start=2, every=2, apply_at_end=True)  # noqa: E731
+EMA: Averages = partial(ema, 0.7, apply_at_end=True)
+SWA: Averages = partial(swa, start=2, every=2, apply_at_end=True)
 EVERY_ONE: dict[str, Averages] = {"ema": EMA, "swa": SWA}
 
 

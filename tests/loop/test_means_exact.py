@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import cast
 
 import torch
+import torch.distributed as dist
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -128,7 +129,7 @@ def parts_read_on_each(parts: Sequence[dict[str, Pairs]]) -> tuple[list[tuple[st
     ranks = join(rank_here(), torch.device("cpu"))
     own = {name: mean_over(pairs) for name, pairs in parts[ranks.rank.index].items()}
     found = read_together(own, cast("Ranks", Counted()))
-    ranks.leave()
+    dist.destroy_process_group()
     return [(name, value.hex()) for name, value in found.items()], gathers
 
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tests.loop.programs import Batch, batches, linear, sgd, squares
-from tests.run.ranked import ENGINES, Engine, Noisy, adamw, network, state_of
+from tests.run.ranked import ENGINES, SAMPLES, Engine, adamw, network, state_of
+from tests.run.resuming import Noisy
 from tests.run.saved import experiment
 from trainhooks import BatchEnd, Evaluation, HookSet, LossReady, ProcessStart, TrainEnd, TrainResult, every, train
 from trainhooks.data import seeded_loader
@@ -142,7 +143,7 @@ def _trained(folder: Path, plan: Plan, left: Left) -> TrainResult:
 
 
 def _read(plan: Plan) -> Iterable[Batch]:
-    data: Any = [(x[0], y[0]) for x, y in batches(24, size=1)] if plan.plain else Noisy()
+    data: Any = [(x[0], y[0]) for x, y in batches(24, size=1)] if plan.plain else Noisy(samples=SAMPLES)
     if plan.reader == "torch workers":
         return cast("Iterable[Batch]", DataLoader(data, plan.batch, num_workers=2))
     return seeded_loader(data, batch_size=plan.batch, seed=5, workers=2 if plan.reader == "seeded workers" else 0)

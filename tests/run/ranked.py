@@ -6,11 +6,12 @@ from typing import Any, Literal, TypeAlias, cast
 
 import pytest
 import torch
-from attrs import define, field, frozen
+from attrs import frozen
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tests.loop.programs import Batch, squares
+from tests.run.resuming import Noisy
 from tests.run.saved import experiment
 from trainhooks import BatchEnd, CheckpointSaved, HookSet, TrainResult, Trigger, ddp, every, fsdp, stateful, train
 from trainhooks.data import SeededLoader, seeded_loader
@@ -22,21 +23,6 @@ from trainhooks.store.stores import ObjectStorage
 Engine: TypeAlias = Literal["ddp", "fsdp", "alone"]
 ENGINES: dict[Engine, Callable[[], Parallel | None]] = {"ddp": ddp, "fsdp": fsdp, "alone": lambda: None}
 SAMPLES = 26
-
-
-@define
-class Noisy:
-    """Samples with noise from the global stream, which notes what was read."""
-
-    read: list[int] = field(factory=list[int])
-
-    def __len__(self) -> int:
-        return SAMPLES
-
-    def __getitem__(self, index: int) -> Batch:
-        self.read.append(index)
-        generator = torch.Generator().manual_seed(index)
-        return torch.randn(3, generator=generator) + torch.randn(3), torch.randn(2, generator=generator)
 
 
 def network() -> nn.Module:
@@ -91,7 +77,7 @@ def told(
 ) -> Told:  # fmt: skip
     """Run a program with everything that a resume can get wrong, from other random streams each time."""
     torch.manual_seed(torch.seed() % 2**31)
-    data, model, heard, now = Noisy(), network(), list[tuple[int, int]](), [0]
+    data, model, heard, now = Noisy(samples=SAMPLES), network(), list[tuple[int, int]](), [0]
 
     def hears(ctx: CheckpointSaved) -> None:
         heard.append((now[0], ctx.step))

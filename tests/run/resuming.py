@@ -29,9 +29,10 @@ class Noisy:
     """Samples with noise from the global stream, which notes what was read."""
 
     read: list[int] = field(factory=list[int])
+    samples: int = SAMPLES
 
     def __len__(self) -> int:
-        return SAMPLES
+        return self.samples
 
     def __getitem__(self, index: int) -> Batch:
         self.read.append(index)

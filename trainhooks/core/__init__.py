@@ -22,6 +22,7 @@ from .batches import (
     GradientsReady,
     LossReady,
     OptimizerStepped,
+    put_gradients,
 )
 from .binding import Entry, Hook, Itself, KeepsState, Scope, bind, keeps_its_own_state
 from .contexts import (
@@ -141,6 +142,7 @@ __all__ = [
     "named",
     "needs_begin",
     "ordered",
+    "put_gradients",
     "quarantine",
     "since",
     "since_then",

@@ -68,6 +68,13 @@ class AfterBackward:
     generator = generator_of
 
 
+def put_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Give parameters these gradients, one each; those that they have already cost nothing."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if parameter.grad is not gradient:
+            parameter.grad = gradient
+
+
 class QuickClip(Protocol):
     """Short cuts through torch's clipping, with equal results, where nobody could tell."""
 
@@ -132,9 +139,7 @@ class GradientsReady:
         """
         if self._quick is not None and self._quick.clip(gradients, max_norm, norm):
             return
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            if parameter.grad is not gradient:
-                parameter.grad = gradient
+        put_gradients(self.parameters, gradients)
         torch.nn.utils.clip_grads_with_norm_(self.parameters, max_norm, norm)
 
     def after_a_transform(self) -> "GradientsReady":

@@ -29,3 +29,19 @@ class Cursor(Protocol[B_co]):
             rank: Which process of how many.
         """
         ...
+
+
+@runtime_checkable
+class SizedCursor(Cursor[B_co], Protocol[B_co]):
+    """A cursor that knows how many batches of an epoch fall to each process.
+
+    Where one does not, the processes of a run ask each other before every batch whether there is another one.
+    """
+
+    def length(self, rank: Rank = ALONE) -> int:
+        """How many batches of an epoch fall to one process.
+
+        Raises:
+            TypeError: if that is not known.
+        """
+        ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
-from typing import Generic, Protocol, cast, final, overload, runtime_checkable
+from typing import Generic, Protocol, cast, final, overload
 
 from attrs import frozen
 from typing_extensions import TypeVar
@@ -11,7 +11,7 @@ from trainhooks.core import Rank
 from trainhooks.errors import RunDefinitionError
 
 from .arguments import check_count, check_place
-from .cursor import ALONE, Cursor
+from .cursor import ALONE, Cursor, SizedCursor
 from .loading import SeededLoader
 
 B = TypeVar("B")
@@ -23,11 +23,6 @@ class Batches(Protocol[B_co]):
 
     def __iter__(self) -> Iterator[B_co]: ...
     def __len__(self) -> int: ...
-
-
-@runtime_checkable
-class _Measured(Protocol):
-    def length(self, rank: Rank = ALONE) -> int: ...
 
 
 @final
@@ -60,7 +55,7 @@ class FirstOfCursor(Generic[B_co]):
 
     def length(self, rank: Rank = ALONE) -> int:
         """How many batches of an epoch fall to one process; a `TypeError` where the data does not know it."""
-        if isinstance(self.data, _Measured):
+        if isinstance(self.data, SizedCursor):
             return min(self.n, self.data.length(rank))
         if rank.world > 1:
             raise TypeError(f"{type(self.data).__name__} does not say how many batches fall to one process.")

@@ -45,8 +45,6 @@ class Ranks:
 
     rank: Rank
     """This process."""
-    owned: bool = False
-    """Whether the process group was made for this run, and ends with it."""
 
     def any(self, flag: bool) -> bool:
         """Whether one of the ranks says so."""
@@ -108,11 +106,6 @@ class Ranks:
                 if not one.is_meta:
                     dist.broadcast(one, 0)
 
-    def leave(self) -> None:
-        """End the process group, if it was made for this run; not while a rank may still talk."""
-        if self.owned:
-            dist.destroy_process_group()
-
 
 def _parcel(error: Exception) -> bytes:
     """An error for the other ranks; in words, where it cannot be pickled, or not be built again."""
@@ -127,8 +120,9 @@ def _parcel(error: Exception) -> bytes:
 def join(rank: Rank, device: torch.device, timeout: float | None = None) -> Ranks:
     """Meet the other processes of the job.
 
-    A group that is there already is used. Where the launcher restarts processes, each round meets under names of its
-    own, so that none takes the addresses of the one before for those of the living.
+    A group that is there already is used; one that is made here stays until the program ends it. Where the launcher
+    restarts processes, each round meets under names of its own, so that none takes the addresses of the one before for
+    those of the living.
 
     Args:
         rank: This process, as the launcher says.
@@ -146,4 +140,4 @@ def join(rank: Rank, device: torch.device, timeout: float | None = None) -> Rank
         backend, store=PrefixStore(f"trainhooks/{round_}/{next(_GROUPS)}", store), rank=index, world_size=world,
         **options,
     )  # fmt: skip
-    return Ranks(rank, owned=True)
+    return Ranks(rank)

@@ -208,13 +208,8 @@ def fsdp(
         RunDefinitionError: if an argument is none of these.
     """
     _check("fsdp", stop, uneven, reduce_every, timeout)
-    if isinstance(layers, type | tuple):
-        classes = cast("tuple[type[nn.Module], ...]", layers if isinstance(layers, tuple) else (layers,))
-        layers = lambda module: isinstance(module, classes)  # noqa: E731
-    if not callable(layers):
-        raise RunDefinitionError(f"fsdp takes layers as a class of modules, several, or a function, got {layers!r}.")
     return FullyShardedDataParallel(
-        layers=layers, param_dtype=param_dtype, reduce_dtype=reduce_dtype,
+        layers=_is_layer(layers), param_dtype=param_dtype, reduce_dtype=reduce_dtype,
         reshard_after_forward=reshard_after_forward, stop=stop, uneven=uneven, reduce_every=reduce_every,
         timeout=timeout,
     )  # fmt: skip
@@ -230,3 +225,13 @@ def _check(word: str, stop: object, uneven: object, reduce_every: object, timeou
             raise RunDefinitionError(f"{word} takes {name} as {', '.join(map(repr, known))}, got {value!r}.")
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise RunDefinitionError(f"{word} takes timeout as a positive number of seconds or None, got {timeout!r}.")
+
+
+def _is_layer(layers: object) -> Callable[[nn.Module], bool]:
+    """What says of a module whether it is one of the layers."""
+    if isinstance(layers, type | tuple):
+        classes = cast("tuple[type[nn.Module], ...]", layers if isinstance(layers, tuple) else (layers,))
+        return lambda module: isinstance(module, classes)
+    if not callable(layers):
+        raise RunDefinitionError(f"fsdp takes layers as a class of modules, several, or a function, got {layers!r}.")
+    return cast("Callable[[nn.Module], bool]", layers)

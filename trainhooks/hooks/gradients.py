@@ -6,7 +6,7 @@ import torch
 from attrs import evolve
 from torch.nn.utils import clip_grad_value_
 
-from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate
+from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate, put_gradients
 from trainhooks.errors import HookDefinitionError
 
 from .arguments import check_number
@@ -65,7 +65,7 @@ def clip_grad_value(limit: float) -> HookSet:
     _check_positive("clip_grad_value", "limit", limit)
 
     def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
-        _hand_over(ctx, gradients)
+        put_gradients(ctx.parameters, gradients)  # where torch's function looks for them
         clip_grad_value_(ctx.parameters, limit)
         return gradients
 
@@ -135,13 +135,6 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
 
     writes = frozenset({"gradients"})
     return HookSet(name="grad_noise", writes=writes, collective=True, transform_gradients=transform_gradients)
-
-
-def _hand_over(ctx: GradientsReady, gradients: Gradients) -> None:
-    """Put the gradients where torch's functions look for them."""
-    for parameter, gradient in zip(ctx.parameters, gradients, strict=True):
-        if parameter.grad is not gradient:
-            parameter.grad = gradient
 
 
 def _check_positive(factory: str, argument: str, value: object) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 
 from trainhooks.core import KeepsState, Rank, Run, keeps_its_own_state
-from trainhooks.data import Cursor
+from trainhooks.data import Cursor, SizedCursor
 from trainhooks.errors import RunDefinitionError
 
 from .evening import EvenBatches, Item, even_length, refuse_none
@@ -15,17 +15,12 @@ from .saver import Position
 from .streams import Streams, generators_of
 from .together import Together
 
-ALONE: Final = Rank()
 
-
-def length_of(data: object, rank: Rank = ALONE) -> int | None:
-    """How many batches of an epoch `data` has for one process, if it knows."""
-    if isinstance(data, Cursor) and rank.world > 1:
-        try:
-            return cast("int", data.length(rank))  # type: ignore[attr-defined]  # asking is the way to know
-        except (AttributeError, TypeError):
-            return None
+def length_of(data: object, rank: Rank | None = None) -> int | None:
+    """How many batches of an epoch `data` has, for this one of several processes; None if that is not known."""
     try:
+        if rank is not None and rank.world > 1 and isinstance(data, Cursor):
+            return data.length(rank) if isinstance(data, SizedCursor) else None
         return len(data)  # type: ignore[arg-type]  # asking is the way to know
     except (TypeError, NotImplementedError):
         return None

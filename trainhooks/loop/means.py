@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any, Final, TypeAlias, cast, final
 
 import torch
@@ -134,6 +133,8 @@ def total_of(numbers: Sequence[float]) -> float:
         pass
     if special := sum(one for one in numbers if not math.isfinite(one)):
         return special
+    from fractions import Fraction  # seldom needed, and slow to import
+
     exact = sum(map(Fraction, numbers))
     try:
         return float(exact)

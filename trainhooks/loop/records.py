@@ -145,9 +145,10 @@ class Records:
             return
         self.read()
         there = self.of_epoch()
-        own = {name: (there[name], self.times[name], self.owner[name], self.moments[name])
-               for name in wanted if name in there}  # fmt: skip
-        said = ranks.gather(own)
+        here = [name for name in wanted if name in there]
+        said = ranks.gather(
+            {name: (there[name], self.times[name], self.owner[name], self.moments[name]) for name in here}
+        )
         for name in wanted:
             found = [one[name] for one in said if name in one]
             if found:

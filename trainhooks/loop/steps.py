@@ -152,12 +152,6 @@ class Worker:
         norm: Any = nn.utils.get_total_norm(self.gradients(parameters))
         return [norm.full_tensor() if parameters else norm]
 
-    def replace(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Give the parameters these gradients."""
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if parameter.grad is not gradient:
-                parameter.grad = gradient
-
     def close(self) -> None:
         """Clear the gradients and open a new window."""
         self.quick.zero()

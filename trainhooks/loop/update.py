@@ -1,6 +1,6 @@
 """An update: from a window's gradients to changed parameters, written once."""
 
-from trainhooks.core import GradientsReady, OptimizerStepped
+from trainhooks.core import GradientsReady, OptimizerStepped, put_gradients
 
 from .heard import Heard
 from .live import Live
@@ -24,7 +24,7 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
                 steps = False
         if heard.transform_gradients is not None:
             if steps:
-                worker.replace(parameters, heard.transform_gradients(ready, ready.gradients))
+                put_gradients(parameters, heard.transform_gradients(ready, ready.gradients))
     if steps:
         live.interrupts.wait_for(worker.quick.step)
         live.count_update()

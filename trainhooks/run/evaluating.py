@@ -49,7 +49,8 @@ def evaluate(
     """Evaluate a model: the mean of the loss over all items, and metrics.
 
     Modes, gradients and random streams are afterwards what they were. Hooks hear the events of an evaluation; what
-    they ask for besides records has nobody to act on it.
+    they ask for besides records has nobody to act on it. In a program of several processes each that calls this
+    evaluates for itself, all of the data.
 
     Args:
         model: Moved to the device.

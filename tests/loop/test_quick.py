@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
+from types import FrameType, MethodType
 from typing import Any, cast
 
 import pytest
@@ -70,15 +70,30 @@ def test_without_the_private_names_every_call_is_the_plain_one(monkeypatch: pyte
     assert bare_step(OPTIMIZERS["sgd"](ours)) is None
 
 
-def test_a_step_put_on_the_instance_is_called_as_torch_schedulers_do() -> None:
+def test_torch_schedulers_see_a_step_that_their_wrapper_was_left_out_of() -> None:
     model, optimizer, quick = ready()
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     assert "step" in optimizer.__dict__
-    assert not quick.nobody_looks()
+    assert quick.nobody_looks()
     squares(model, batches(1)[0]).loss.backward()
     quick.step()
     scheduler.step()  # warns, and warnings are errors, if it did not see the step
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+def test_a_step_put_on_the_instance_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps P58."""
+    _, optimizer, quick = ready()
+    calls: list[str] = []
+
+    def step(self: Optimizer) -> None:
+        calls.append("step")
+
+    monkeypatch.setattr(optimizer, "step", MethodType(step, optimizer))
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)  # puts its own around it
+    assert not quick.nobody_looks()
+    quick.step()
+    assert calls == ["step"]
 
 
 def noting(seen: list[Any], note: object) -> Callable[..., None]:
@@ -160,7 +175,7 @@ def test_a_zero_grad_put_on_the_instance_is_called(monkeypatch: pytest.MonkeyPat
 def test_a_differentiable_optimizer_steps_with_gradients_on() -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, differentiable=True)
-    assert not Quick(optimizer).nobody_looks()
+    assert bare_step(optimizer) is None
 
 
 def test_the_grad_mode_is_what_it_was_also_if_the_step_raises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +240,8 @@ def test_a_torch_function_mode_takes_the_plain_backward() -> None:
             return func(*args, **(kwargs or {}))
 
     with Mode():
-        quick.backward(loss)
+        assert not quick.backward(loss)
+        train(model, batches(1), squares, torch.optim.SGD(model.parameters(), 0.1), epochs=1)
     assert "backward" in seen
 
 
@@ -251,13 +267,14 @@ def test_a_parameter_that_is_the_loss_cannot_spoil_the_unit_gradient() -> None:
     """A parameter that is the loss up to a view is given the shared unit as its gradient, and may scale it in place."""
     loss = nn.Parameter(torch.ones(()))
     quick = Quick(torch.optim.SGD([loss], 0.1))
-    quick.backward(loss.view(()))
+    assert quick.backward(loss.view(()))
     assert loss.grad is not None
     loss.grad.mul_(3.0)
     unit = quick._unit  # pyright: ignore[reportPrivateUsage]
     assert not engine(loss.view(()), quick) or loss.grad.data_ptr() != unit.data_ptr()
     loss.grad = None
-    quick.backward(loss.view(()))
+    if not quick.backward(loss.view(())):
+        loss.view(()).backward()
     assert [one.item() for one in gradients([loss])] == [1.0]
 
 

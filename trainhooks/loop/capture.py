@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainhooks.core import Progress
 from trainhooks.errors import CheckpointError
 
+from .counts import place_of, progress_at
 from .feeding import batch_size_of, keeps_position, place_now, within_epoch
 from .live import Live
 from .means import Mean
@@ -52,7 +53,7 @@ def begin_at(live: Live, state: State) -> None:
     live.resumed = True
     loop: dict[str, Any] = state["loop"]
     live.move_to(state["progress"])
-    live.boundaries.set(loop["boundary"], loop["boundary_before"])
+    live.boundaries.set(place_of(loop["boundary"]), place_of(loop["boundary_before"]))
     live.epoch_began = Progress(**loop["epoch_began"])
     live.in_epoch, live.ends_epoch = loop["in_epoch"], loop["ends_epoch"]
     was = state["config"]["world_size"], loop["batch_size"]
@@ -94,8 +95,8 @@ def restore_streams(live: Live, state: State) -> None:
 
 def _of_loop(live: Live) -> State:
     return {
-        "boundary": asdict(live.boundaries.newest),
-        "boundary_before": asdict(live.boundaries.before),
+        "boundary": asdict(progress_at(live.boundaries.newest)),
+        "boundary_before": asdict(progress_at(live.boundaries.before)),
         "epoch_began": asdict(live.epoch_began),
         "fed": live.fed,
         "batch_size": batch_size_of(live.data),

@@ -1,11 +1,14 @@
 """The counters of a run, which its loop moves and hooks see as `Progress`."""
 
 from collections.abc import Mapping
-from typing import final
+from typing import TypeAlias, final
 
 from attrs import define, field
 
 from trainhooks.core import Progress
+
+Place: TypeAlias = tuple[int, int, int, int, int]
+"""The fields of `Progress` in their order: what a moment is kept as until somebody wants to see it."""
 
 
 @final
@@ -34,54 +37,57 @@ class Counts:
         for name, count in counts.items():
             setattr(self, name, count)
 
-    def take(self, other: "Counts") -> None:
-        """Become equal to `other`."""
-        self.updates, self.batches, self.epochs = other.updates, other.batches, other.epochs
-        self.epoch, self.batch = other.epoch, other.batch
+
+def place_of(counts: Mapping[str, int]) -> Place:
+    """A moment given by name."""
+    return counts["updates"], counts["batches"], counts["epochs"], counts["epoch"], counts["batch"]
+
+
+def progress_at(place: Place) -> Progress:
+    """A moment as hooks see it."""
+    updates, batches, epochs, epoch, batch = place
+    return Progress(updates=updates, batches=batches, epochs=epochs, epoch=epoch, batch=batch)
 
 
 @final
 @define(eq=False)
 class Boundaries:
-    """The counters at the newest boundaries."""
+    """The newest boundaries."""
 
-    newest: Counts = field(factory=Counts)
-    """At the last one."""
-    before: Counts = field(factory=Counts)
-    """At the one before that, or when the epoch began."""
+    newest: Place = (0, 0, 0, 0, 0)
+    """The last one."""
+    before: Place = (0, 0, 0, 0, 0)
+    """The one before that, or when the epoch began."""
     _since: Progress | None = field(default=None, init=False)
 
     @property
     def since(self) -> Progress:
         """The newest, as hooks see it."""
         if self._since is None:  # one for all the hooks of a window
-            self._since = self.newest.progress()
+            self._since = progress_at(self.newest)
         return self._since
 
-    def set(self, newest: Mapping[str, int], before: Mapping[str, int]) -> None:
-        """Take over counts by name."""
-        self.newest.set(newest)
-        self.before.set(before)
-        self._since = None
+    def set(self, newest: Place, before: Place) -> None:
+        """Put both where an earlier process was."""
+        self.newest, self.before, self._since = newest, before, None
 
     def has_moved(self, now: Counts) -> bool:
         """Whether anything was finished since the last one."""
-        then = self.newest
-        return now.updates != then.updates or now.batches != then.batches or now.epochs != then.epochs
+        return (now.updates, now.batches, now.epochs) != self.newest[:3]
 
     def begin_epoch(self) -> None:
         """Let the stretch of the epoch's first window begin where the epoch does."""
-        self.before.take(self.newest)
+        self.before = self.newest
 
-    def end_epoch(self, now: Counts) -> None:
+    def end_epoch(self, batches: int) -> None:
         """Let the stretch of the epoch's end cover its last window, if nobody knew that it was the last."""
-        if self.newest.batches == now.batches:
-            self.newest.take(self.before)
-            self._since = None
+        if self.newest[1] == batches:
+            self.newest, self._since = self.before, None
 
     def move_to(self, now: Counts) -> None:
         """Open the next stretch here."""
-        if self.has_moved(now):
-            self.newest, self.before = self.before, self.newest
-        self.newest.take(now)
+        newest = self.newest
+        if now.updates != newest[0] or now.batches != newest[1] or now.epochs != newest[2]:
+            self.before = newest
+        self.newest = now.updates, now.batches, now.epochs, now.epoch, now.batch
         self._since = None

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from trainhooks.core import EndEpoch, Interrupted
+from trainhooks.core import Decision, EndEpoch, Interrupted
 
 from .live import Live
-from .requests import NOTHING, DueEvaluation
+from .requests import DueEvaluation
 from .saver import Order
 
 
@@ -58,12 +58,16 @@ def agree(live: Live) -> None:
 def settle(live: Live) -> None:
     """Let the answers of this boundary take effect, and open the next stretch."""
     requests = live.requests
-    decision = requests.settle() if requests.asked or requests.here else NOTHING
     signal = live.interrupts.signal if live.together is None else live.together.signal
+    if requests.asked or requests.here or signal is not None or live.end is not None:
+        _decide(live, requests.settle(), signal)
+    live.leaving = live.end is not None or live.is_full()
+    live.boundaries.move_to(live.counts)
+
+
+def _decide(live: Live, decision: Decision, signal: int | None) -> None:
     live.end = decision.stop or live.end
     if live.end is None and signal is not None:
         live.end = Interrupted(signal)
-    live.leaving = live.end is not None or live.is_full()
     if decision.save is not None or (live.end and live.saver and live.saver.wants_end(live.at)):
         live.order = Order(tags=decision.save or (), by=decision.savers, at=live.at, since=live.since)
-    live.boundaries.move_to(live.counts)

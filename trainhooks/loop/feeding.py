@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain, repeat
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -127,10 +128,11 @@ def batches_of(
         looks_ahead: Whether to fetch one batch ahead where there is no length.
     """
     if length is None and looks_ahead:
-        yield from _one_ahead(data)
-        return
-    for index, batch in enumerate(data, start=done + 1):
-        yield batch, index == length, False
+        return _one_ahead(data)
+    if length is None or length <= done:
+        return zip(data, repeat(False), repeat(False))  # ends with the data
+    is_last = chain(repeat(False, length - done - 1), (True,), repeat(False))
+    return zip(data, is_last, repeat(False))  # likewise
 
 
 def _one_ahead(data: Iterable[Any]) -> Iterator[Item]:

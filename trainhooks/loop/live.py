@@ -167,7 +167,7 @@ class Live:
             self.updated, self.updates_before = False, counts.updates
             self._at = None
             yield transfer(batch, device)
-            if self.leaves_epoch():
+            if self.leaving or self.ends_epoch:  # `leaves_epoch`, without the price of a call
                 return
             if self.last and self.is_full():
                 next(batches, None)  # the data's own randomness is used up at its end: a longer run would go on there
@@ -190,10 +190,12 @@ class Live:
     def count_batch(self) -> None:
         """Count this batch as done."""
         self.counts.batches += 1
-        if self.closes:
-            self.end_window()
-        else:
+        if not self.closes:
             self.open += 1
+        elif self.scaling is None:
+            self.open = 0
+        else:
+            self.end_window()
         self.requests.evaluated.clear()
         self._at = None
 
@@ -220,7 +222,7 @@ class Live:
         """Count the epoch and record its means, unless it was cut short."""
         if not (self.exhausted or self.ends_epoch or self.last):
             return False
-        self.boundaries.end_epoch(self.counts)
+        self.boundaries.end_epoch(self.counts.batches)
         self.counts.epochs += 1
         self.in_epoch, self._at = False, None
         alone = len(self.workers) == 1

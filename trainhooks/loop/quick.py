@@ -17,7 +17,10 @@ from attrs import define, field, frozen
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .kernels import KernelStep, kernel_step, only_notes_the_call
+
 _AUTOGRAD_LOG: Final = logging.getLogger("torch.autograd.graph")
+_LOGGED: Final[Mapping[int, bool]] = getattr(_AUTOGRAD_LOG, "_cache", {})  # what it said, until a level changes
 
 try:
     from torch.autograd import _profiler_enabled  # type: ignore[attr-defined]
@@ -30,7 +33,7 @@ try:
     _run_backward: Final[Any] = torch.autograd.Variable._execution_engine.run_backward
     _set_grad_enabled: Final[Any] = torch._C._set_grad_enabled
     _function_modes: Final[Any] = torch._C._len_torch_function_stack
-    _functorch: Final[Any] = cast("Any", torch._C)._functorch.peek_interpreter_stack
+    _functorch: Final[Any] = cast("Any", torch._C)._are_functorch_transforms_active
     # Every optimizer class is given the first decoration when it is first used, and carries the second from its source.
     _HOOKED: Final[Any] = Optimizer.profile_hook_step(lambda: None).__code__
     _UNDER_NO_GRAD: Final[Any] = _use_grad_for_differentiable(lambda: None).__code__
@@ -47,19 +50,24 @@ class Quick:
     optimizer: Optimizer
     """What is stepped."""
     _bare_step: Callable[[Optimizer], object] | None = field(init=False)
+    _kernel_step: KernelStep | None = field(init=False)
     _plain_zero: bool = field(init=False)
     _unit: Tensor = field(init=False, factory=lambda: torch.ones(()))
 
     def __attrs_post_init__(self) -> None:
         self._bare_step = bare_step(self.optimizer)
+        self._kernel_step = None if self._bare_step is None else kernel_step(self.optimizer)
         self._plain_zero = type(self.optimizer).zero_grad is not Optimizer.zero_grad
 
-    def backward(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
-        """Add the gradients of a 0-d loss to the `.grad` of `inputs`; of every leaf of its graph, if there are none."""
+    def backward(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> bool:
+        """Add the gradients of a 0-d loss to the `.grad` of `inputs`; of every leaf of its graph, if there are none.
+
+        False, with nothing done, where `loss.backward()` must do it.
+        """
         if not self.engine_will_do(loss):
-            loss.backward(inputs=inputs or None)
-            return
+            return False
         _run_backward((loss,), (self._unit,), False, False, inputs, allow_unreachable=True, accumulate_grad=True)
+        return True
 
     def engine_will_do(self, loss: Tensor) -> bool:
         """Whether calling the autograd engine directly does exactly what `loss.backward()` does."""
@@ -72,19 +80,23 @@ class Quick:
             and loss.requires_grad
             and self._unit._version == 0
             and not _function_modes()
-            and _functorch() is None
-            and not _AUTOGRAD_LOG.isEnabledFor(logging.DEBUG)
+            and not _functorch()
+            and (_LOGGED.get(logging.DEBUG) is False or not _AUTOGRAD_LOG.isEnabledFor(logging.DEBUG))
         )
 
     def step(self) -> None:
         """Step the optimizer."""
+        optimizer = self.optimizer
         if self._bare_step is None or not self.nobody_looks():
-            self.optimizer.step()
+            optimizer.step()
             return
+        if "step" in optimizer.__dict__:
+            cast("Any", optimizer)._opt_called = True  # a scheduler of torch asks for it
         enabled = torch.is_grad_enabled()
         _set_grad_enabled(False)
         try:
-            self._bare_step(self.optimizer)
+            if self._kernel_step is None or not self._kernel_step(optimizer):
+                self._bare_step(optimizer)
         finally:
             _set_grad_enabled(enabled)
 
@@ -92,13 +104,12 @@ class Quick:
         """Whether the optimizer's decorations, of class or instance, would do nothing."""
         optimizer = self.optimizer
         return not (
-            "step" in optimizer.__dict__
+            ("step" in optimizer.__dict__ and not only_notes_the_call(optimizer.__dict__["step"], optimizer))
             or optimizer._optimizer_step_pre_hooks
             or optimizer._optimizer_step_post_hooks
             or _global_optimizer_pre_hooks
             or _global_optimizer_post_hooks
             or _profiler_enabled()
-            or optimizer.defaults.get("differentiable")
         )
 
     def zero(self) -> None:
@@ -112,9 +123,9 @@ class Quick:
 
 
 def bare_step(optimizer: Optimizer) -> Callable[[Optimizer], object] | None:
-    """The optimizer's `step` without its two decorations; None if it is not decorated in the way that we know."""
+    """The optimizer's `step` without its two decorations; None if they are not those that we know, or do something."""
     step: Any = type(optimizer).step
-    if not AVAILABLE or getattr(step, "__code__", None) is not _HOOKED:
+    if not AVAILABLE or getattr(step, "__code__", None) is not _HOOKED or optimizer.defaults.get("differentiable"):
         return None
     inner = getattr(step, "__wrapped__", None)
     if getattr(inner, "__code__", None) is not _UNDER_NO_GRAD:

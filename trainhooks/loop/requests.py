@@ -1,7 +1,7 @@
 """What hooks asked for since the last boundary, and the evaluations that are due at one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, final
 
 from attrs import define, field, frozen
 
@@ -96,10 +96,7 @@ class Requests:
 
     def settle(self) -> Decision:
         """What was asked for since the last boundary; this one is over."""
-        decision = decide(self.asked) if self.asked else NOTHING
+        decision = decide(self.asked)
         self.asked.clear()
         self.here.clear()
         return decision
-
-
-NOTHING: Final = Decision()

@@ -72,11 +72,14 @@ class Worker:
         inputs: tuple[Tensor, ...] = ()
         if self.restricted and not (inputs := self.trainable()):
             return  # all of its parameters are frozen now; without inputs, backward would go to everybody's
-        if loss.shape or not loss.requires_grad:
-            self.refuse(loss)
         if closes and self.together is not None:
             self.together.check_gradients(loss)
-        self.quick.backward(share if self.scaling is None else self.scaling.scale(share), inputs)
+        if self.scaling is not None:
+            share = self.scaling.scale(share)
+        if not self.quick.backward(share, inputs):
+            if loss.shape or not loss.requires_grad:
+                self.refuse(loss)
+            share.backward(inputs=inputs or None)
 
     def trainable(self) -> tuple[Tensor, ...]:
         """The optimizer's parameters that are not frozen now."""
@@ -100,9 +103,10 @@ class Worker:
         weight = output.weight
         self.newest = loss
         self.loss.add(loss, weight)
-        for name, value in output.values.items():
-            mean = self.values.get(name) or self._mean_of(name)
-            mean.add(value, weight)
+        if output.values:
+            for name, value in output.values.items():
+                mean = self.values.get(name) or self._mean_of(name)
+                mean.add(value, weight)
 
     def _mean_of(self, name: str) -> Mean:
         if name == "loss" or name.startswith("loss/"):
@@ -123,19 +127,18 @@ class Worker:
         return {"train/loss": self.loss, **named, **{f"train/{name}": mean for name, mean in self.values.items()}}
 
     def normalise(self) -> bool:
-        """Unscale the window's gradients and make them those of the mean over all its items.
+        """Close the window, unscale its gradients and make them those of the mean over all its items.
 
         False if there is nothing to step with: no items, or an overflow.
         """
         if self.together is not None:
             self.together.finish_reducing(self.gradients(self.with_gradient()))
+        factor = self.window.close()
         if self.scaling is not None and self.with_gradient() and not self.scaling.unscale(self.optimizer):
-            self.window.factor()
             return False
-        factor = self.window.factor()
-        if factor is not None:
+        if type(factor) is not float or factor not in (0.0, 1.0):
             scale(self.gradients(self.with_gradient()), factor)
-        return self.window.has_items()
+        return type(factor) is not float or factor != 0.0
 
     def with_gradient(self) -> list[Tensor]:
         """The optimizer's parameters that have a gradient."""
@@ -151,11 +154,6 @@ class Worker:
             return []
         norm: Any = nn.utils.get_total_norm(self.gradients(parameters))
         return [norm.full_tensor() if parameters else norm]
-
-    def close(self) -> None:
-        """Clear the gradients and open a new window."""
-        self.quick.zero()
-        self.window.close()
 
     def names_of(self, parameters: Sequence[Tensor]) -> tuple[str, ...]:
         """The names of parameters in the model; those of an update are mostly those of the one before."""

@@ -13,6 +13,7 @@ Transfer: TypeAlias = Callable[[Any, torch.device], Any]
 """How a batch gets to the device."""
 Change: TypeAlias = Callable[[Any], Any]
 
+_CPU = torch.device("cpu")
 _PLAIN = (tuple, list, dict)  # they cannot move themselves; their subclasses may
 
 
@@ -23,8 +24,9 @@ def move(batch: Any, device: torch.device) -> Any:
     `to(device)` is asked; anything else passes as it is.
     """
     if type(batch) in (tuple, list):  # most batches, and most are there already
+        on_cpu = device == _CPU
         for part in batch:
-            if not isinstance(part, Tensor) or part.device != device:
+            if not isinstance(part, Tensor) or not (part.is_cpu if on_cpu else part.device == device):
                 break
         else:
             return batch

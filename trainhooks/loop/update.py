@@ -32,4 +32,4 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
         live.ask(heard.on_after_optimizer_step(OptimizerStepped(
             run=run, at=live.at, since=live.since, batches=live.window, optimizer_idx=worker.index, stepped=steps
         )))  # fmt: skip
-    worker.close()
+    worker.quick.zero()

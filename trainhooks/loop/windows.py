@@ -31,7 +31,7 @@ class Window:
 
     def weigh(self, loss: Tensor, weight: float | Tensor) -> Tensor | None:
         """The share of a batch's loss in the window's; None if it has no items."""
-        if isinstance(weight, Tensor) != isinstance(self.weight, Tensor) and self.has_items():
+        if isinstance(weight, Tensor) != isinstance(self.weight, Tensor) and not _is_empty(self.weight):
             refuse_mixed_weights(self.step)
         if isinstance(weight, Tensor):
             self.weight = self.weight + weight.detach()
@@ -47,20 +47,15 @@ class Window:
             refuse_weight(self.step, weight)
         return None
 
-    def factor(self) -> float | Tensor | None:
-        """What makes gradients those of the mean over all items; None if they are already."""
-        weight = self.weight
+    def close(self) -> float | Tensor:
+        """Open the next one; what makes the gradients of this one those of the mean over all its items.
+
+        1.0 if they are already, 0.0 if it has no items; a tensor is not read to find out.
+        """
+        weight, self.weight = self.weight, 0.0
         if isinstance(weight, Tensor):
             return torch.where(weight > 0, 1.0 / weight, torch.zeros_like(weight))
-        return self.first / weight if weight and weight != self.first else None
-
-    def has_items(self) -> bool:
-        """Whether there is anything to step with; a weight on a device is not read to find out."""
-        return isinstance(self.weight, Tensor) or self.weight > 0.0
-
-    def close(self) -> None:
-        """Open the next one."""
-        self.weight = 0.0
+        return self.first / weight if weight else 0.0
 
 
 @final
@@ -74,8 +69,6 @@ class SharedWindow:
     """Weight of the run's first batch on rank 0; 0 before that."""
     weight: float | Tensor = 0.0
     """Items of this rank so far."""
-    total: float | Tensor = 0.0
-    """Items of all ranks, once the window is closed."""
     on_device: bool | None = field(default=None, init=False)
     """Whether weights are tensors; None before the first."""
     _sums: WindowSums | None = field(default=None, init=False)
@@ -102,24 +95,21 @@ class SharedWindow:
         """Begin to sum the weights of the ranks, while the last backward goes on."""
         self._sums = self.together.begin_sums(self.weight)
 
-    def factor(self) -> float | Tensor | None:
-        """What makes the mean over ranks that over all their items; None if it is already."""
+    def close(self) -> float | Tensor:
+        """Open the next one; what makes the mean over ranks that over all their items, likewise."""
         if self._sums is None:  # the window ends without a last batch
             self.begin_sums()
         assert self._sums is not None
-        total = self.total = self.together.weight_of(self._sums)
+        total = self.together.weight_of(self._sums)
+        self.weight, self._sums = 0.0, None
         full = self.first * self.together.ranks.rank.world
         if isinstance(total, Tensor):
             return torch.where(total > 0, full / total, torch.zeros_like(total))
-        return full / total if total and total != full else None
+        return full / total if total else 0.0
 
-    def has_items(self) -> bool:
-        """Whether there is anything to step with, on any rank."""
-        return isinstance(self.total, Tensor) or self.total > 0.0
 
-    def close(self) -> None:
-        """Open the next one."""
-        self.weight, self.total, self._sums = 0.0, 0.0, None
+def _is_empty(weight: float | Tensor) -> bool:
+    return not isinstance(weight, Tensor) and not weight
 
 
 def refuse_mixed_weights(step: Step[Any, Any]) -> NoReturn:

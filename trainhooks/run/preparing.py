@@ -36,7 +36,7 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable
             for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))
         ]  # fmt: skip
         for worker in live.workers:
-            worker.close()  # gradients that somebody left are not ours
+            worker.quick.zero()  # gradients that somebody left are not ours
         live.run = evolve(run, optimizers=optimizers)
         bindings.make_states(TrainBegin(run=live.run, at=live.at, resumed=live.resumed))
         run.model.train()

@@ -5,6 +5,7 @@ import time
 import torch
 
 from .counting import calls_by_hand, calls_by_trainhooks
+from .hunt import ATTEMPTS
 from .importing import shares_of_import
 from .programs import OPTIMIZERS, bare, whole
 from .report import (
@@ -12,8 +13,10 @@ from .report import (
     INTRODUCTION,
     PROCESSES,
     machine,
+    table_of_attempts,
     table_of_calls,
     table_of_import,
+    table_of_ladder,
     table_of_rows,
     table_of_starts,
     verdict,
@@ -29,6 +32,8 @@ from .rows import (
     rows_of_hooks,
     rows_of_import,
     rows_of_processes,
+    rows_of_tricks,
+    times_of_tricks,
 )
 from .saving import rows_of_checkpoints
 from .starting import start_with
@@ -49,6 +54,11 @@ def main() -> None:
     say("Hooks that do nothing", table_of_rows("ours / by hand", hooks))
     growth = [row for optimizer in OPTIMIZERS for row in rows_of_growth(optimizer, times[optimizer])]
     say("Growth", table_of_rows("n hooks / none", growth))
+    tricks_times = {optimizer: times_of_tricks(optimizer) for optimizer in OPTIMIZERS}
+    say("The hunt", table_of_ladder(tricks_times))
+    tricks = [row for optimizer in OPTIMIZERS for row in rows_of_tricks(optimizer, tricks_times[optimizer])]
+    say("Against a loop by hand with all the tricks", table_of_rows("ours / by hand with all the tricks", tricks))
+    say("What else was tried", table_of_attempts(ATTEMPTS))
     programs = [*rows_of_accumulation(), *rows_of_a_realistic_set(), *rows_of_a_larger_model()]
     say("Programs", table_of_rows("ours / by hand", programs))
     counts = (0, 1, 10, 100)
@@ -67,7 +77,7 @@ def main() -> None:
     say("Two processes", f"{PROCESSES}\n{table_of_rows('ours / by hand', processes)}")
     checkpoints = rows_of_checkpoints()
     say("Checkpoints", f"{CHECKPOINTS}\n{table_of_rows('ours / theirs', checkpoints)}")
-    say("Goals", verdict([*hooks, *programs, *imports, *checkpoints, *processes]))
+    say("Goals", verdict([*hooks, *tricks, *programs, *imports, *checkpoints, *processes]))
     write_core("\n".join(parts))
     print(f"\nWritten to RESULTS.md after {time.perf_counter() - began:.0f} s.")
 

@@ -8,8 +8,11 @@ from typing import Final
 
 import torch
 
+from .hunt import PREDICTED, Attempt
 from .rows import Row
 from .starting import Start
+from .timing import Times, ratio
+from .tricks import ladder
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 PEERS: Final = "<!-- From here on: written by make bench-peers. -->"
@@ -62,6 +65,25 @@ def _cells(row: Row) -> tuple[str, ...]:
     met = "" if row.goal is None else "yes" if row.is_met() else "no"
     goal = "" if row.goal is None else f"{row.goal:.2f}"
     return row.what, goal, f"{found.median:.3f}", f"{found.minimum:.3f}", f"{found.of_the_best:.3f}", met
+
+
+def table_of_ladder(times: Mapping[str, Times]) -> str:
+    """What each trick brings, beside what was expected; the times are those of an optimizer by its name."""
+    header = ("by hand with tricks / by hand", "predicted", "median", "minimum", "best")
+    return table(header, (
+        (f"{optimizer}, {rung}", f"{predicted:.2f}", f"{found.median:.3f}", f"{found.minimum:.3f}",
+         f"{found.of_the_best:.3f}")
+        for optimizer, taken in times.items()
+        for rung, predicted in zip(ladder((), optimizer), PREDICTED[optimizer], strict=True)
+        for found in [ratio(taken, rung, "by hand")]
+    ))  # fmt: skip
+
+
+def table_of_attempts(attempts: Iterable[Attempt]) -> str:
+    """What was tried, each with its outcome."""
+    header = ("attempt", "predicted", "found", "kept")
+    rows = [(one.what, one.predicted, one.found, one.kept) for one in attempts]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ("---",) * len(header), *rows])
 
 
 def table_of_starts(starts: Iterable[Start], step: float) -> str:

@@ -1,7 +1,8 @@
 """The steps that call torch's kernels themselves give torch's bits, and leave to torch what they do not know."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from functools import wraps
+from typing import Any, TypeAlias, cast
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from tests.loop.programs import batches, equal, linear, squares, weights
 from trainhooks import train
 from trainhooks.loop import kernels
-from trainhooks.loop.kernels import kernel_step, step_adam, step_sgd
+from trainhooks.loop.kernels import kernel_step, only_notes_the_call, step_adam, step_sgd
 
 Options: TypeAlias = Mapping[str, Any]
 Make: TypeAlias = Callable[..., Optimizer]
@@ -70,6 +71,9 @@ def check_against_torch(make: Make, options: Options, gradients: list[list[list[
             if not step(quick):
                 quick.step()
         plain.step()
+        for parameter in (*ours, *theirs):
+            if parameter.grad is not None:
+                parameter.grad.zero_()  # what an optimizer keeps is its own
         assert equal(ours, theirs)
         assert equal(states_of(quick), states_of(plain))
 
@@ -97,6 +101,7 @@ UNKNOWN: dict[str, tuple[Make, Options]] = {
     "adam, a tensor as rate": (Adam, {"lr": torch.tensor(0.1)}),
     "adam, tensors as betas": (Adam, {"betas": (torch.tensor(0.9), torch.tensor(0.99))}),
     "adam, maximize": (Adam, {"maximize": True}),
+    "adam, capturable": (Adam, {"capturable": True}),
     "adam, amsgrad": (AdamW, {"amsgrad": True}),
     "adam, foreach": (AdamW, {"foreach": True}),
     "adam, fused": (AdamW, {"fused": True}),
@@ -162,7 +167,9 @@ def test_what_is_not_on_the_cpu_is_left_to_torch() -> None:
     elsewhere = nn.Parameter(torch.ones(2, device="meta"))
     elsewhere.grad = torch.ones_like(elsewhere)
     assert not step_sgd(SGD([elsewhere], 0.1))
-    assert not step_adam(Adam([elsewhere]))
+    adam = Adam([elsewhere])
+    adam.state[elsewhere]["step"] = torch.tensor(1.0)  # as if it had one
+    assert not step_adam(adam)
 
 
 class Own(SGD):
@@ -175,8 +182,22 @@ def test_optimizers_of_others_and_other_releases_are_left_to_torch(monkeypatch: 
     assert kernel_step(known) is step_sgd
     assert kernel_step(Own(parameters(), 0.1)) is None
     assert kernel_step(torch.optim.RMSprop(parameters())) is None
+    torch.optim.lr_scheduler.StepLR(known, 1)
+    assert only_notes_the_call(known.step, known)
     monkeypatch.setattr(torch, "__version__", "9.13.0")
     assert kernel_step(known) is None
+    assert not only_notes_the_call(known.step, known)
+
+
+def test_a_wrapper_that_looks_like_that_of_a_scheduler_is_called() -> None:
+    """Keeps P58."""
+    optimizer = SGD(parameters(), 0.1)
+
+    @wraps(cast("Callable[..., None]", SGD.step))
+    def step(*given: object) -> None: ...
+
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    assert not only_notes_the_call(step, optimizer)
 
 
 @pytest.mark.parametrize("make", [SGD, AdamW])

@@ -110,7 +110,7 @@ def step_adam(optimizer: Optimizer) -> bool:
 
 
 def _is_plain_adam(group: Mapping[str, Any]) -> bool:
-    beta1, beta2 = group["betas"]
+    beta, _ = group["betas"]  # both are numbers, or both tensors
     return bool(group["params"]) and group["params"][0].is_cpu and not (
         group["foreach"]
         or group["fused"]
@@ -119,8 +119,7 @@ def _is_plain_adam(group: Mapping[str, Any]) -> bool:
         or group["amsgrad"]
         or group["capturable"]
         or isinstance(group["lr"], Tensor)
-        or isinstance(beta1, Tensor)
-        or isinstance(beta2, Tensor)
+        or isinstance(beta, Tensor)
     )
 
 

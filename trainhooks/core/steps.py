@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Generic, TypeAlias, final
+from typing import Any, Final, Generic, TypeAlias, final
 
 from attrs import frozen
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
 O_co = TypeVar("O_co", covariant=True, default=Any)
 
+_NO_VALUES: Final[Mapping[str, float | Tensor]] = MappingProxyType({})
+
 
 @final
-@frozen(eq=False)
+@frozen(eq=False, init=False)
 class StepOutput(Generic[O_co]):
     """A loss, how many items it is the mean of, and what the model said of the batch."""
 
@@ -30,8 +32,23 @@ class StepOutput(Generic[O_co]):
     """What hooks see as `output`, evaluations as `y_pred`, and metrics as their first argument."""
     target: object = None
     """What evaluations see as `y_test`, and metrics as their second argument."""
-    values: Mapping[str, float | Tensor] = MappingProxyType({})
+    values: Mapping[str, float | Tensor] = _NO_VALUES
     """Further means over the same items, recorded as `train/<key>` averaged over the epoch's items."""
+
+    def __init__(
+        self,
+        loss: Tensor,
+        weight: float | Tensor = 1.0,
+        output: O_co | None = None,
+        target: object = None,
+        values: Mapping[str, float | Tensor] = _NO_VALUES,
+    ) -> None:
+        put = object.__setattr__  # `torch.compile` follows this, and not what attrs writes
+        put(self, "loss", loss)
+        put(self, "weight", weight)
+        put(self, "output", output)
+        put(self, "target", target)
+        put(self, "values", values)
 
 
 Step: TypeAlias = Callable[[nn.Module, B], Tensor | StepOutput[O]]

@@ -1,11 +1,25 @@
-"""Refusing arguments that no batches can be made of, with a sentence that says what to write."""
+"""What batches are made of; refusing that of which none can be made, with a sentence that says what to write."""
 
-from typing import cast
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, cast
 
 from torch.utils.data import IterableDataset
+from typing_extensions import TypeVar
 
 from trainhooks.core import Rank
 from trainhooks.errors import RunDefinitionError
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Samples(Protocol[T_co]):
+    """Samples by their index; that they have a length is checked when a loader is made of them."""
+
+    def __getitem__(self, index: int, /) -> T_co: ...
+
+
+Collate: TypeAlias = Callable[[list[object]], object]
+"""Makes a batch of a list of samples."""
 
 
 def check_count(function: str, argument: str, value: object, least: int) -> None:

@@ -1,8 +1,8 @@
 """Reading the samples of one batch, with the random streams that belong to them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Protocol, TypeAlias, cast, final
+from typing import Protocol, cast, final
 
 import torch
 from attrs import field, frozen
@@ -10,21 +10,12 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, get_worker_info
 from typing_extensions import TypeVar
 
+from .arguments import Collate, Samples
 from .collating import collated
 from .places import Place
 from .streams import nth_word, seed_streams, streams_put_back, word_of
 
-T_co = TypeVar("T_co", covariant=True)
 B_co = TypeVar("B_co", covariant=True)
-
-
-class Samples(Protocol[T_co]):
-    """Samples by their index; that they have a length is checked when a loader is made of them."""
-
-    def __getitem__(self, index: int, /) -> T_co: ...
-
-
-Collate: TypeAlias = Callable[[list[object]], object]
 
 
 @final

@@ -1,7 +1,7 @@
 """`seeded_loader`: batches of a dataset, in an order that a seed decides."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, cast, final, overload
+from typing import TYPE_CHECKING, Any, Generic, cast, final, overload
 
 from attrs import evolve, field, frozen
 from torch import Tensor
@@ -11,11 +11,20 @@ from typing_extensions import TypeVar
 from trainhooks.core import Rank
 from trainhooks.errors import RunDefinitionError
 
-from .arguments import check_collate, check_count, check_place, check_rank, check_seed, checked_length
+from .arguments import (
+    Collate,
+    Samples,
+    check_collate,
+    check_count,
+    check_place,
+    check_rank,
+    check_seed,
+    checked_length,
+)
 from .cursor import ALONE
-from .fetching import Collate, Fetch, Samples
-from .places import EpochPlaces
-from .reading import Readers
+
+if TYPE_CHECKING:
+    from .reading import Readers
 
 T = TypeVar("T")
 B = TypeVar("B")
@@ -40,7 +49,7 @@ class SeededLoader(Generic[B_co]):
     drop_last: bool
     at_most: int | None
     """Batches of an epoch for one process; None for all."""
-    _readers: Readers[B_co] = field(alias="readers")
+    _readers: "Readers[B_co]" = field(alias="readers")
 
     def epoch_batches(self, epoch: int, start: int = 0, rank: Rank = ALONE) -> Iterator[B_co]:
         """The batches of one epoch that fall to one process, from the `start`-th on; those before are not read.
@@ -48,6 +57,8 @@ class SeededLoader(Generic[B_co]):
         Raises:
             RunDefinitionError: if the epoch has no such place, or the world no such rank.
         """
+        from .places import EpochPlaces
+
         length = self.length(rank)
         check_place("epoch_batches", epoch, start, rank, length)
         numbers = range(rank.index + start * rank.world, rank.index + length * rank.world, rank.world)
@@ -148,6 +159,9 @@ def seeded_loader(
         >>> [batch.tolist() for batch in loader.epoch_batches(epoch=3, start=2)]
         [[8, 9]]
     """
+    from .fetching import Fetch  # a run with other data does not load what reads
+    from .reading import Readers
+
     samples = checked_length(dataset)
     check_count("seeded_loader", "batch_size", batch_size, 1)
     check_count("seeded_loader", "workers", workers, 0)

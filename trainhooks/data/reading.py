@@ -1,6 +1,5 @@
 """torch's `DataLoader` at work: in this process, or with workers that stay from one epoch to the next."""
 
-import signal
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar, final
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader
 from .collating import Carried
 from .fetching import Fetch
 from .places import EpochPlaces, Place
+from .workers import stand_firm
 
 B = TypeVar("B")
 
@@ -97,12 +97,3 @@ def _end_all(readers: list[Reader]) -> None:
 
 def _as_it_is(batch: object) -> object:
     return batch
-
-
-def stand_firm(_worker: int) -> None:
-    """A signal to all processes of a run is answered by the main one, which still needs its workers.
-
-    The second SIGTERM ends a worker, so that one that hangs can be ended.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -1,5 +1,6 @@
 """The processes that read ahead, and the signals that a run gets: it still needs them while it ends."""
 
+import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast, final
@@ -7,8 +8,16 @@ from typing import Any, cast, final
 from attrs import frozen
 from torch.utils.data import DataLoader
 
-from .reading import stand_firm
 from .subset import FirstBatches
+
+
+def stand_firm(_worker: int) -> None:
+    """A signal to all processes of a run is answered by the main one, which still needs its workers.
+
+    The second SIGTERM ends a worker, so that one that hangs can be ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 @final

@@ -32,7 +32,6 @@ from trainhooks.store import Experiment
 
 from .assembling import assemble
 from .evaluations import Evaluation
-from .guard import guarded
 from .joining import exit_code, meet
 from .result import TrainResult
 from .validation import (
@@ -173,7 +172,11 @@ def _ended(
     specialised: bool,
 ) -> TrainResult:  # fmt: skip
     """Run it, and say what is left."""
-    hooks = guarded(bindings.hooks) if guard else bindings.hooks
+    hooks = bindings.hooks
+    if guard:
+        from .guard import guarded  # a run without it does not load it
+
+        hooks = guarded(hooks)
     heard = hear(hooks, live.records, live.requests, live.together)
     functions = specialise(heard.events()) if specialised else FUNCTIONS
     read = (live.data, *(one.data for one in live.requests.evaluations))

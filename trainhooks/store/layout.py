@@ -11,8 +11,8 @@ A run's folder is `<root>/<project>/<experiment>/<run id>/`, in a bucket or on a
 """
 
 import hashlib
+import os
 import re
-import secrets
 from datetime import UTC, datetime
 
 _OTHER = re.compile(r"[^A-Za-z0-9._=-]+")
@@ -34,7 +34,7 @@ def new_run_id(now: datetime, entropy: bytes | None = None) -> str:
     """
     now = now.astimezone(UTC)
     fraction = now.microsecond * 0x10000 // 1_000_000
-    random = (secrets.token_bytes(2) if entropy is None else entropy).hex()
+    random = (os.urandom(2) if entropy is None else entropy).hex()
     return f"{now:%Y%m%dT%H%M%S}Z-{fraction:04x}{random}"
 
 

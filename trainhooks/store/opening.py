@@ -15,18 +15,17 @@ from attrs import frozen
 from trainhooks.errors import StorageModeError
 
 from .destination import Destination, Mode, Root
-from .disk import Disk
 from .experiment import Experiment
-from .failures import Kind, Where
 from .layout import joined, slug
 from .objects import Store
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig, AzureStore, GCSConfig, GCSStore, MemoryStore, RetryConfig, S3Config, S3Store
 
+    from .failures import Kind
     from .stores import Backend
 
-_KINDS: dict[str, Kind] = {
+_KINDS: "dict[str, Kind]" = {
     "s3": "s3",
     "s3a": "s3",
     "gs": "gcs",
@@ -107,6 +106,8 @@ def _of_url(url: str, client: Client) -> Store:
 
 
 def _in_folder(folder: Path) -> Store:
+    from .disk import Disk  # who opens no store does not load what is one
+    from .failures import Where
     from .stores import ObjectStorage
 
     base = folder.absolute()
@@ -131,6 +132,7 @@ def _local(base: Path) -> "Callable[[], Backend]":
 def _in_memory(name: str) -> Store:
     from obstore.store import MemoryStore
 
+    from .failures import Where
     from .stores import ObjectStorage
 
     memory = _shared_memory(name) if name else MemoryStore()
@@ -147,6 +149,7 @@ def _shared_memory(name: str) -> "MemoryStore":
 def _in_cloud(mode: Mode, bucket: str, client: Client) -> Store:
     from obstore.exceptions import BaseError
 
+    from .failures import Where
     from .stores import ObjectStorage
 
     where = Where(mode, bucket)

@@ -1,12 +1,11 @@
 """Whether a store can be used, found out before a run needs it."""
 
-import secrets
+import os
 import warnings
 
 from trainhooks.errors import ObjectExistsError, StorageError
 
 from .objects import Store
-from .stores import ObjectStorage
 
 
 def probe(store: Store) -> None:
@@ -20,7 +19,9 @@ def probe(store: Store) -> None:
     Warns:
         RuntimeWarning: if the store overwrites an object that was to be created only if it is not there.
     """
-    key, content = f"probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+    from .stores import ObjectStorage
+
+    key, content = f"probe-{os.urandom(8).hex()}", os.urandom(16)
     store.put(key, content, create=True)
     try:
         there = bytes(store.get(key))
@@ -35,7 +36,7 @@ def probe(store: Store) -> None:
 
 def _create_again(store: Store, key: str) -> None:
     try:
-        store.put(key, secrets.token_bytes(16), create=True)
+        store.put(key, os.urandom(16), create=True)
     except ObjectExistsError:
         return
     warnings.warn(

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check laws bench bench-setup bench-peers docs
+.PHONY: help setup demo test check laws bench bench-parts bench-setup bench-peers docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -42,6 +42,10 @@ laws: setup  ## Run the property tests with many more examples, and kill 200 pro
 
 bench: setup  ## Measure what the loop costs.
 	@$(BIN)/python -m benchmarks
+
+bench-parts: setup  ## Measure single parts of a step and of a start.
+	@$(PYTEST) benchmarks/parts.py --benchmark-timer=time.process_time --benchmark-disable-gc --benchmark-warmup=on \
+		--benchmark-max-time=0.5 --benchmark-columns=min,median,iqr,rounds --benchmark-sort=min
 
 bench-setup: setup  ## Make an environment in .venv-bench for each system to compare with.
 	@$(BIN)/python -m benchmarks.peers.environments

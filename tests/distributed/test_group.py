@@ -1,5 +1,8 @@
 """What the processes of a run tell each other, on real process groups."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -8,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from tests.ranks import on_ranks, torchrun
+from tests.ranks import HOUSE, on_ranks, torchrun
 from trainhooks import OrderCycleError, RunDefinitionError
 from trainhooks.distributed import Ranks, join, rank_here
 
@@ -195,3 +198,34 @@ def test_ranks_that_the_launcher_restarts_meet_again() -> None:
     """The launcher's store outlives its processes, so what those wrote must not be taken for the living."""
     ended = torchrun("tests.distributed.dying", "after", max_restarts=1)
     assert (ended.returncode, ended.stdout.splitlines()) == (0, ["round 1: [0, 1]"] * 2), ended.stderr
+
+
+LEAVING = """
+import atexit, sys
+from pathlib import Path
+import torch
+from torch import nn
+from tests.distributed.test_group import joined
+
+torch.set_num_threads(1)
+names = lambda: [one.read_text().strip() for one in Path("/proc/self/task").glob("*/comm")]
+atexit.register(lambda: print("pt_gloo_runloop" in names()))  # called after what is registered later
+joined()
+model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
+model(torch.ones(2)).sum().backward()
+del model
+if len(sys.argv) > 1:
+    raise LookupError
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code", "there"), [((), 0, "False"), (("raise",), 1, "True")])
+def test_a_group_that_was_made_here_ends_with_a_program_that_ends_well(
+    arguments: tuple[str, ...], code: int, there: str
+) -> None:
+    one = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAVING, *arguments],
+        env={**os.environ, **one, "PYTHONPATH": str(HOUSE)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout.split()) == (code, [there]), ended.stderr

@@ -1,10 +1,13 @@
 """The processes of a run, as its loop talks to them: small exchanges, made by all of them in one order."""
 
+import atexit
 import itertools
 import pickle
+import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar, cast, final
+from typing import Any, Final, TypeVar, cast, final
 
 import torch
 import torch.distributed as dist
@@ -19,6 +22,8 @@ from .rank import restart_count
 T = TypeVar("T")
 
 _GROUPS = itertools.count()
+_LAST_BREATH: Final = 0.05
+"""Seconds for the threads of a group to free what they hold."""
 
 
 @final
@@ -120,9 +125,9 @@ def _parcel(error: Exception) -> bytes:
 def join(rank: Rank, device: torch.device, timeout: float | None = None) -> Ranks:
     """Meet the other processes of the job.
 
-    A group that is there already is used; one that is made here stays until the program ends it. Where the launcher
-    restarts processes, each round meets under names of its own, so that none takes the addresses of the one before for
-    those of the living.
+    A group that is there already is used; one that is made here stays until the program ends it, or ends. Where the
+    launcher restarts processes, each round meets under names of its own, so that none takes the addresses of the one
+    before for those of the living.
 
     Args:
         rank: This process, as the launcher says.
@@ -136,8 +141,23 @@ def join(rank: Rank, device: torch.device, timeout: float | None = None) -> Rank
     # Several machines count their restarts by themselves, and may disagree.
     round_ = restart_count() if rank.local_world == rank.world else 0
     options: dict[str, Any] = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+    # Its functions have the group that is there when they are loaded as a default, and keep it for ever.
+    import torch.distributed.nn  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
     dist.init_process_group(
         backend, store=PrefixStore(f"trainhooks/{round_}/{next(_GROUPS)}", store), rank=index, world_size=world,
         **options,
     )  # fmt: skip
+    atexit.register(_leave)
     return Ranks(rank)
+
+
+def _leave() -> None:
+    """End the group with the program: a thread of it that frees a tensor when the interpreter is gone aborts all.
+
+    Its threads end with it unless something still holds it, as the caches of sharded tensors do; then they are given
+    the time to finish. After an exception the others may be gone, and there is nobody to wait for.
+    """
+    if dist.is_initialized() and not hasattr(sys, "last_value"):
+        dist.destroy_process_group()
+        time.sleep(_LAST_BREATH)

@@ -18,6 +18,7 @@ KernelStep: TypeAlias = Callable[[Optimizer], bool]
 RELEASES: Final = ("2.13",)
 """Releases of torch whose arithmetic is the one below: their tests compare every bit."""
 
+
 def kernel_step(optimizer: Optimizer) -> KernelStep | None:
     """The step of an optimizer of torch's own in a known release; None for any other."""
     return _STEPS.get(type(optimizer)) if is_known_release() else None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from operator import length_hint
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast, final
 
 from attrs import evolve, frozen
@@ -134,19 +135,18 @@ class _Event:
 
     def call_all(self) -> Hears[Any]:
         """Call every hook; their answers, in order."""
-        pairs = tuple((one, one.call) for one in self.bound)
-        spec = self.spec
+        bound, hooks = self.bound, tuple(one.call for one in self.bound)
 
         def call_all(ctx: Any) -> Sequence[Asked]:
             asked: Sequence[Asked] = ()
-            one = pairs[0][0]
+            left = iter(hooks)  # how many are left says whose turn it is: nothing else is touched for one without answer
             try:
-                for one, hook in pairs:
+                for hook in left:
                     answer = hook(ctx)
                     if answer is not None:
-                        asked = (*asked, *self.answers(one.owner, answer, ctx))
+                        asked = (*asked, *self.answers(bound[-1 - length_hint(left)].owner, answer, ctx))
             except BaseException as error:
-                locate(error, one, spec, ctx)
+                locate(error, bound[-1 - length_hint(left)], self.spec, ctx)
                 raise
             return asked
 

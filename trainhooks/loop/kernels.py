@@ -52,7 +52,7 @@ def step_sgd(optimizer: Optimizer) -> bool:
             or group["fused"]
             or group["differentiable"]
             or group["maximize"]
-            or isinstance(group["lr"], Tensor)
+            or type(group["lr"]) is not float
         ):
             return False
     for group in groups:
@@ -61,9 +61,9 @@ def step_sgd(optimizer: Optimizer) -> bool:
             gradient = parameter.grad
             if gradient is None:
                 continue
-            if decay != 0:
+            if decay:
                 gradient = gradient.add(parameter, alpha=decay)
-            if momentum != 0:
+            if momentum:
                 gradient = _with_momentum(gradient, optimizer.state[parameter], momentum, group)
             parameter.add_(gradient, alpha=rate)
     return True
@@ -97,7 +97,7 @@ def step_adam(optimizer: Optimizer) -> bool:
         (beta1, beta2), rate, decay = options["betas"], options["lr"], options["weight_decay"]
         average, square, steps = state["exp_avg"], state["exp_avg_sq"], state["step"]
         steps += 1
-        if decay != 0:
+        if decay:
             if options["decoupled_weight_decay"]:
                 parameter.mul_(1 - rate * decay)
             else:
@@ -119,8 +119,8 @@ def _is_plain_adam(group: Mapping[str, Any]) -> bool:
         or group["maximize"]
         or group["amsgrad"]
         or group["capturable"]
-        or isinstance(group["lr"], Tensor)
-        or isinstance(beta, Tensor)
+        or type(group["lr"]) is not float
+        or type(beta) is not float
     )
 
 

@@ -21,6 +21,7 @@ from .kernels import KernelStep, kernel_step, only_notes_the_call
 
 _AUTOGRAD_LOG: Final = logging.getLogger("torch.autograd.graph")
 _LOGGED: Final[Mapping[int, bool]] = getattr(_AUTOGRAD_LOG, "_cache", {})  # what it said, until a level changes
+_DEBUG: Final = logging.DEBUG
 
 try:
     from torch.autograd import _profiler_enabled  # type: ignore[attr-defined]
@@ -62,16 +63,10 @@ class Quick:
     def backward(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> bool:
         """Add the gradients of a 0-d loss to the `.grad` of `inputs`; of every leaf of its graph, if there are none.
 
-        False, with nothing done, where `loss.backward()` must do it.
+        Calls the autograd engine where that does exactly what `loss.backward()` does. False, with nothing done, where
+        that must be called.
         """
-        if not self.engine_will_do(loss):
-            return False
-        _run_backward((loss,), (self._unit,), False, False, inputs, allow_unreachable=True, accumulate_grad=True)
-        return True
-
-    def engine_will_do(self, loss: Tensor) -> bool:
-        """Whether calling the autograd engine directly does exactly what `loss.backward()` does."""
-        return (
+        if not (
             AVAILABLE
             and type(loss) is Tensor
             and loss.dtype is torch.float32
@@ -81,8 +76,11 @@ class Quick:
             and self._unit._version == 0
             and not _function_modes()
             and not _functorch()
-            and (_LOGGED.get(logging.DEBUG) is False or not _AUTOGRAD_LOG.isEnabledFor(logging.DEBUG))
-        )
+            and (_LOGGED.get(_DEBUG) is False or not _AUTOGRAD_LOG.isEnabledFor(_DEBUG))
+        ):
+            return False
+        _run_backward((loss,), (self._unit,), False, False, inputs, allow_unreachable=True, accumulate_grad=True)
+        return True
 
     def step(self) -> None:
         """Step the optimizer."""

@@ -136,9 +136,12 @@ class Worker:
         factor = self.window.close()
         if self.scaling is not None and self.with_gradient() and not self.scaling.unscale(self.optimizer):
             return False
-        if type(factor) is not float or factor not in (0.0, 1.0):
-            scale(self.gradients(self.with_gradient()), factor)
-        return type(factor) is not float or factor != 0.0
+        if factor is None:
+            return True
+        if not isinstance(factor, Tensor) and not factor:
+            return False
+        scale(self.gradients(self.with_gradient()), factor)
+        return True
 
     def with_gradient(self) -> list[Tensor]:
         """The optimizer's parameters that have a gradient."""

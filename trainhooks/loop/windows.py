@@ -31,12 +31,13 @@ class Window:
 
     def weigh(self, loss: Tensor, weight: float | Tensor) -> Tensor | None:
         """The share of a batch's loss in the window's; None if it has no items."""
-        if isinstance(weight, Tensor) != isinstance(self.weight, Tensor) and not _is_empty(self.weight):
-            refuse_mixed_weights(self.step)
-        if isinstance(weight, Tensor):
-            self.weight = self.weight + weight.detach()
-            return torch.where(weight > 0, loss * weight, torch.zeros_like(loss))
-        if weight > 0.0 and weight != _INFINITY:
+        if type(weight) is not float or type(self.weight) is not float:  # cheaper than to ask whether they are tensors
+            if isinstance(weight, Tensor) != isinstance(self.weight, Tensor) and not _is_empty(self.weight):
+                refuse_mixed_weights(self.step)
+            if isinstance(weight, Tensor):
+                self.weight = self.weight + weight.detach()
+                return torch.where(weight > 0, loss * weight, torch.zeros_like(loss))
+        if 0.0 < weight < _INFINITY:
             if not self.weight:
                 self.first = weight
             elif weight != self.first:
@@ -47,15 +48,17 @@ class Window:
             refuse_weight(self.step, weight)
         return None
 
-    def close(self) -> float | Tensor:
+    def close(self) -> float | Tensor | None:
         """Open the next one; what makes the gradients of this one those of the mean over all its items.
 
-        1.0 if they are already, 0.0 if it has no items; a tensor is not read to find out.
+        None if they are already, 0.0 if it has no items; a tensor is not read to find out.
         """
         weight, self.weight = self.weight, 0.0
-        if isinstance(weight, Tensor):
+        if type(weight) is not float and isinstance(weight, Tensor):
             return torch.where(weight > 0, 1.0 / weight, torch.zeros_like(weight))
-        return self.first / weight if weight else 0.0
+        if weight:
+            return None if weight == self.first else self.first / weight
+        return 0.0
 
 
 @final
@@ -95,7 +98,7 @@ class SharedWindow:
         """Begin to sum the weights of the ranks, while the last backward goes on."""
         self._sums = self.together.begin_sums(self.weight)
 
-    def close(self) -> float | Tensor:
+    def close(self) -> float | Tensor | None:
         """Open the next one; what makes the mean over ranks that over all their items, likewise."""
         if self._sums is None:  # the window ends without a last batch
             self.begin_sums()
@@ -105,7 +108,9 @@ class SharedWindow:
         full = self.first * self.together.ranks.rank.world
         if isinstance(total, Tensor):
             return torch.where(total > 0, full / total, torch.zeros_like(total))
-        return full / total if total else 0.0
+        if total:
+            return None if total == full else full / total
+        return 0.0
 
 
 def _is_empty(weight: float | Tensor) -> bool:

@@ -1,13 +1,24 @@
-"""Python calls a step: what a machine's other tenants cannot blur."""
+"""Python calls and instructions a step: what a machine's other tenants cannot blur."""
 
 import gc
 import sys
-from collections.abc import Callable
-from types import FrameType
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import torch
+
+import trainhooks
 
 from .programs import OPTIMIZERS, Program, Step, bare, batches, by_hand, by_trainhooks, noops, table_of, tiny
 
 _EXTRA = 100
+TORCH: Final = "torch"
+THE_PROGRAM: Final = "the program"
+_HOUSE: Final = Path(trainhooks.__file__).parent
+_TORCH_HOUSE: Final = Path(torch.__file__).parent
 
 
 def calls_of(function: Callable[[], object]) -> int:
@@ -52,3 +63,53 @@ def calls_by_trainhooks(hooks: int, step: Step = bare) -> float:
     begin, end = noops(hooks), noops(hooks)
     table = table_of(begin, end)
     return calls_a_step(lambda count: by_trainhooks(batches(count), step, table))
+
+
+def instructions_of(function: Callable[[], object]) -> Counter[str]:
+    """Instructions of Python's virtual machine that `function` executes, by where they stand.
+
+    Functions of trainhooks have each a name of their own; torch and everything else are summed up.
+    """
+    found = Counter[CodeType]()
+
+    def count(frame: FrameType, event: str, argument: object) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            found[frame.f_code] += 1
+        return count
+
+    gc.disable()
+    sys.settrace(count)
+    try:
+        function()
+    finally:
+        sys.settrace(None)
+        gc.enable()
+    places = Counter[str]()
+    for code, times in found.items():
+        places[_place(code)] += times
+    return places
+
+
+def _place(code: CodeType) -> str:
+    file = Path(code.co_filename)
+    if file.is_relative_to(_TORCH_HOUSE):
+        return TORCH
+    if file.is_relative_to(_HOUSE):
+        return f"{file.relative_to(_HOUSE)}: {code.co_qualname}"
+    return THE_PROGRAM
+
+
+def instructions_a_step(make: Callable[[int], Program]) -> Mapping[str, float]:
+    """What each further step of SGD adds, the most first; `make` takes the number of batches."""
+
+    def instructions(count: int) -> Counter[str]:
+        program = make(count)
+        model = tiny()
+        optimizer = OPTIMIZERS["SGD"](model)
+        program(model, optimizer)
+        return instructions_of(lambda: program(model, optimizer))
+
+    added = instructions(10 + _EXTRA)
+    added.subtract(instructions(10))
+    return {place: times / _EXTRA for place, times in added.most_common() if times >= _EXTRA}

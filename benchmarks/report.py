@@ -38,6 +38,17 @@ and reading compares every file with its sha256, which torch.load does not. The 
 their own, with a state of 96 MiB.
 """
 
+HUNT = """\
+Each rung is a loop by hand with one trick more than the one before. The loop with the fourth leaves out what trainhooks
+leaves out and does nothing else: it trains wrongly where a profiler, a hook on the optimizer or another kind of
+batch comes in. The last one also asks what trainhooks asks, takes the mean of the loss and counts, in one function.
+"""
+
+INSTRUCTIONS = """\
+What Python's virtual machine executes in a step of SGD without hooks, counted without noise: what lies between the
+loops, function by function. Kernels and the autograd engine are not in it; the loops share them.
+"""
+
 PROCESSES = """\
 Two processes on gloo train one model by torch's `DistributedDataParallel`, in turns, by hand and by `train`; times are
 of the clock on the wall, of the steps alone. A step of the smallest model is nearly all waiting for the other process,
@@ -101,6 +112,16 @@ def table_of_calls(calls: Mapping[int, tuple[float, float, float]]) -> str:
     return table(header, ((str(hooks), *(f"{count:.2f}" for count in counts)) for hooks, counts in calls.items()))
 
 
+def table_of_instructions(columns: Mapping[str, Mapping[str, float]]) -> str:
+    """Instructions a step by where they stand, a column for each program and their sums above."""
+    places = list(dict.fromkeys(place for one in columns.values() for place in one))
+    last = list(columns.values())[-1]
+    places.sort(key=lambda place: last.get(place, 0.0), reverse=True)
+    sums = ("all", *(f"{sum(one.values()):.0f}" for one in columns.values()))
+    rows = [(place, *(f"{one[place]:.0f}" if place in one else "" for one in columns.values())) for place in places]
+    return table(("where", *columns), [sums, *rows])
+
+
 def table_of_import(shares: Mapping[str, float], most: int = 8) -> str:
     """The packages that cost most on top of torch, as shares of torch's own import."""
     return table(("package", "share"), ((name, f"{share:.1%}") for name, share in list(shares.items())[:most]))
@@ -115,11 +136,17 @@ def machine() -> str:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """Which goals are not met."""
-    missed = [f"- {row.what}: {row.ratio.median:.3f}, the goal is {row.goal:.2f}" for row in rows if not row.is_met()]
+    """Which goals are not met, by how much and why."""
+    missed = [row for row in rows if not row.is_met()]
     asked = sum(row.goal is not None for row in rows)
-    head = f"{asked - len(missed)} of {asked} goals are met."
-    return "\n".join([head, "", "Not met:", "", *missed] if missed else [head])
+    parts = [f"{asked - len(missed)} of {asked} goals are met."]
+    for why in dict.fromkeys(row.why for row in missed):
+        parts += ["", "Not met:", ""]
+        parts += [
+            f"- {row.what}: {row.ratio.median:.3f}, the goal is {row.goal:.2f}" for row in missed if row.why == why
+        ]
+        parts += ["", why] if why else []
+    return "\n".join(parts)
 
 
 def write_core(text: str, file: Path = RESULTS) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from attrs import evolve
 from torch import nn
 from torch.optim import Optimizer
 
@@ -15,7 +16,7 @@ from benchmarks.counting import calls_by_hand, calls_by_trainhooks, calls_of
 from benchmarks.importing import shares_in
 from benchmarks.programs import OPTIMIZERS, Program, batches, by_hand, tiny
 from benchmarks.report import table, table_of_rows, verdict
-from benchmarks.rows import FORMS, GOALS, Row, hooks_times, rows_of_accumulation
+from benchmarks.rows import FORMS, GOALS, Row, hooks_times, rows_of_accumulation, rows_of_hooks
 from benchmarks.saving import CountedReads, rows_of_reading, rows_of_saving, training_of
 from benchmarks.starting import start_with
 from benchmarks.timing import Act, Ratio, WeightsDifferError, race, ratio, take_turns
@@ -221,7 +222,16 @@ def test_a_row_is_met_by_its_median_alone() -> None:
     )
 
 
-def test_the_verdict_names_every_goal_that_is_not_met() -> None:
+def test_the_verdict_names_every_goal_that_is_not_met_and_why() -> None:
     rows = [row("reached", 0.75, 0.7), row("missed", 0.75, 0.8), row("unasked", None, 3.0)]
-    assert verdict(rows) == "1 of 2 goals are met.\n\nNot met:\n\n- missed: 0.800, the goal is 0.75"
+    rows += [evolve(row("first", 1.0, 1.1), why="It waits."), evolve(row("second", 1.0, 1.2), why="It waits.")]
+    assert verdict(rows) == (
+        "1 of 4 goals are met.\n\nNot met:\n\n- missed: 0.800, the goal is 0.75\n\n"
+        "Not met:\n\n- first: 1.100, the goal is 1.00\n- second: 1.200, the goal is 1.00\n\nIt waits."
+    )
     assert verdict(rows[:1]) == "1 of 1 goals are met."
+
+
+def test_every_goal_of_a_step_says_why_it_may_be_missed() -> None:
+    times = hooks_times("SGD", steps=2, rounds=1)
+    assert all(one.why for one in rows_of_hooks("SGD", times) if one.goal is not None)

@@ -139,7 +139,7 @@ class _Event:
 
         def call_all(ctx: Any) -> Sequence[Asked]:
             asked: Sequence[Asked] = ()
-            left = iter(hooks)  # how many are left says whose turn it is: nothing else is touched for one without answer
+            left = iter(hooks)  # how many are left says whose turn it is
             try:
                 for hook in left:
                     answer = hook(ctx)

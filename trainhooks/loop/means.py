@@ -39,11 +39,13 @@ class Mean:
                 self._keep(value, weight)
                 return
             weight = float(weight)
-        if isinstance(value, Tensor) and not value.is_cpu:
-            self._keep(value, weight)
-        elif weight:
-            number = value.item() if isinstance(value, Tensor) else value
-            self._products.append(number * weight)
+        if isinstance(value, Tensor):
+            if not value.is_cpu:
+                self._keep(value, weight)
+                return
+            value = value.item() if weight else 0.0
+        if weight:
+            self._products.append(value * weight)
             counts = self._counts
             counts.append(weight)
             if len(counts) >= _BURST:

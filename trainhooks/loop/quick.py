@@ -58,7 +58,7 @@ class Quick:
     def __attrs_post_init__(self) -> None:
         self._bare_step = bare_step(self.optimizer)
         self._kernel_step = None if self._bare_step is None else kernel_step(self.optimizer)
-        self._plain_zero = type(self.optimizer).zero_grad is not Optimizer.zero_grad
+        self._plain_zero = not AVAILABLE or type(self.optimizer).zero_grad is not Optimizer.zero_grad
 
     def backward(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> bool:
         """Add the gradients of a 0-d loss to the `.grad` of `inputs`; of every leaf of its graph, if there are none.
@@ -83,12 +83,21 @@ class Quick:
         return True
 
     def step(self) -> None:
-        """Step the optimizer."""
+        """Step the optimizer, without its decorations where those of class and instance would do nothing."""
         optimizer = self.optimizer
-        if self._bare_step is None or not self.nobody_looks():
+        wrapped = "step" in optimizer.__dict__
+        if (
+            self._bare_step is None
+            or (wrapped and not only_notes_the_call(optimizer.__dict__["step"], optimizer))
+            or optimizer._optimizer_step_pre_hooks
+            or optimizer._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+            or _profiler_enabled()
+        ):
             optimizer.step()
             return
-        if "step" in optimizer.__dict__:
+        if wrapped:
             cast("Any", optimizer)._opt_called = True  # a scheduler of torch asks for it
         enabled = torch.is_grad_enabled()
         _set_grad_enabled(False)
@@ -98,21 +107,9 @@ class Quick:
         finally:
             _set_grad_enabled(enabled)
 
-    def nobody_looks(self) -> bool:
-        """Whether the optimizer's decorations, of class or instance, would do nothing."""
-        optimizer = self.optimizer
-        return not (
-            ("step" in optimizer.__dict__ and not only_notes_the_call(optimizer.__dict__["step"], optimizer))
-            or optimizer._optimizer_step_pre_hooks
-            or optimizer._optimizer_step_post_hooks
-            or _global_optimizer_pre_hooks
-            or _global_optimizer_post_hooks
-            or _profiler_enabled()
-        )
-
     def zero(self) -> None:
         """Set the gradients of the optimizer's parameters to None."""
-        if not AVAILABLE or self._plain_zero or "zero_grad" in self.optimizer.__dict__ or _profiler_enabled():
+        if self._plain_zero or "zero_grad" in self.optimizer.__dict__ or _profiler_enabled():
             self.optimizer.zero_grad()
             return
         for group in self.optimizer.param_groups:

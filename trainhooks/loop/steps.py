@@ -67,12 +67,12 @@ class Worker:
         share = self.window.weigh(loss, weight)
         if share is None:
             return
-        if closes and isinstance(self.window, SharedWindow):
+        if self.together is not None and closes and isinstance(self.window, SharedWindow):
             self.window.begin_sums()
         inputs: tuple[Tensor, ...] = ()
         if self.restricted and not (inputs := self.trainable()):
             return  # all of its parameters are frozen now; without inputs, backward would go to everybody's
-        if closes and self.together is not None:
+        if self.together is not None and closes:
             self.together.check_gradients(loss)
         if self.scaling is not None:
             share = self.scaling.scale(share)

@@ -17,6 +17,7 @@ from .programs import OPTIMIZERS, Program, Step, bare, batches, by_hand, by_trai
 _EXTRA = 100
 TORCH: Final = "torch"
 THE_PROGRAM: Final = "the program"
+_MADE_BY_ATTRS: Final = "<attrs generated methods trainhooks."
 _HOUSE: Final = Path(trainhooks.__file__).parent
 _TORCH_HOUSE: Final = Path(torch.__file__).parent
 
@@ -97,6 +98,8 @@ def _place(code: CodeType) -> str:
         return TORCH
     if file.is_relative_to(_HOUSE):
         return f"{file.relative_to(_HOUSE)}: {code.co_qualname}"
+    if code.co_filename.startswith(_MADE_BY_ATTRS):
+        return f"{code.co_filename.removeprefix(_MADE_BY_ATTRS).rstrip('>')}: {code.co_name}"
     return THE_PROGRAM
 
 

@@ -9,7 +9,7 @@ Unit: TypeAlias = Literal["updates", "batches", "epochs"]
 
 
 @final
-@frozen(kw_only=True)
+@frozen
 class Progress:
     """What is finished, and where we are.
 

@@ -24,13 +24,8 @@ class Counts:
 
     def progress(self, updates: int | None = None) -> Progress:
         """As hooks see it."""
-        return Progress(
-            updates=self.updates if updates is None else updates,
-            batches=self.batches,
-            epochs=self.epochs,
-            epoch=self.epoch,
-            batch=self.batch,
-        )
+        updates = self.updates if updates is None else updates
+        return Progress(updates, self.batches, self.epochs, self.epoch, self.batch)  # by position, which is quicker
 
     def set(self, counts: Mapping[str, int]) -> None:
         """Take over counts by name."""
@@ -45,8 +40,7 @@ def place_of(counts: Mapping[str, int]) -> Place:
 
 def progress_at(place: Place) -> Progress:
     """A moment as hooks see it."""
-    updates, batches, epochs, epoch, batch = place
-    return Progress(updates=updates, batches=batches, epochs=epochs, epoch=epoch, batch=batch)
+    return Progress(*place)
 
 
 @final
@@ -84,10 +78,10 @@ class Boundaries:
         if self.newest[1] == batches:
             self.newest, self._since = self.before, None
 
-    def move_to(self, now: Counts) -> None:
-        """Open the next stretch here."""
+    def move_to(self, now: Counts, at: Progress | None = None) -> None:
+        """Open the next stretch here, which is `at` as hooks see it, if one has seen it already."""
         newest = self.newest
         if now.updates != newest[0] or now.batches != newest[1] or now.epochs != newest[2]:
             self.before = newest
         self.newest = now.updates, now.batches, now.epochs, now.epoch, now.batch
-        self._since = None
+        self._since = at

@@ -62,7 +62,7 @@ def settle(live: Live) -> None:
     if requests.asked or requests.here or signal is not None or live.end is not None:
         _decide(live, requests.settle(), signal)
     live.leaving = live.end is not None or live.is_full()
-    live.boundaries.move_to(live.counts)
+    live.boundaries.move_to(live.counts, live.seen)
 
 
 def _decide(live: Live, decision: Decision, signal: int | None) -> None:

@@ -224,9 +224,7 @@ def began(ctx: Any, spec: EventSpec) -> Progress:
     """When the stretch of progress began that an event covers."""
     at: Progress = ctx.at
     if isinstance(ctx, BatchEnd):  # what is recorded most
-        return Progress(
-            updates=at.updates - ctx.updated, batches=at.batches - 1, epochs=at.epochs, epoch=at.epoch, batch=at.batch
-        )
+        return Progress(at.updates - ctx.updated, at.batches - 1, at.epochs, at.epoch, at.batch)
     if isinstance(ctx, EpochBegin) or not spec.advances:
         return at
     span = spec.span

@@ -92,7 +92,8 @@ class Live:
     end: End | None = None
     """How the run ended, if not by doing all that it was asked for."""
     history: list[dict[str, float]] = field(factory=list[dict[str, float]])
-    _at: Progress | None = None
+    seen: Progress | None = None
+    """How far the run is, once somebody has seen it there."""
 
     @property
     def ranks(self) -> Ranks | None:
@@ -102,14 +103,14 @@ class Live:
     @property
     def at(self) -> Progress:
         """How far the run is."""
-        if self._at is None:
-            self._at = self.counts.progress()
-        return self._at
+        if self.seen is None:
+            self.seen = self.counts.progress()
+        return self.seen
 
     def move_to(self, progress: Mapping[str, int]) -> None:
         """Put the counters where an earlier process was."""
         self.counts.set(progress)
-        self._at = None
+        self.seen = None
 
     @property
     def at_start(self) -> Progress:
@@ -143,7 +144,7 @@ class Live:
             return
         self.in_epoch, self.ends_epoch = True, False
         self.counts.epoch, self.counts.batch, self.fed = self.counts.epochs, 0, 0
-        self._at = None
+        self.seen = None
         self.boundaries.begin_epoch()
         self.epoch_began = self.at
         self.records.this_epoch.clear()
@@ -165,7 +166,7 @@ class Live:
             self.fed += 1
             self.closes = self.last or self.open + 1 >= accumulate
             self.updated, self.updates_before = False, counts.updates
-            self._at = None
+            self.seen = None
             yield transfer(batch, device)
             if self.leaving or self.ends_epoch:  # `leaves_epoch`, without the price of a call
                 return
@@ -185,7 +186,7 @@ class Live:
         if not self.updated:
             self.updated = True
             self.counts.updates += 1
-            self._at = None
+            self.seen = None
 
     def count_batch(self) -> None:
         """Count this batch as done."""
@@ -197,7 +198,7 @@ class Live:
         else:
             self.end_window()
         self.requests.evaluated.clear()
-        self._at = None
+        self.seen = None
 
     @property
     def window(self) -> int:
@@ -224,7 +225,7 @@ class Live:
             return False
         self.boundaries.end_epoch(self.counts.batches)
         self.counts.epochs += 1
-        self.in_epoch, self._at = False, None
+        self.in_epoch, self.seen = False, None
         alone = len(self.workers) == 1
         means = {name: mean for worker in self.workers for name, mean in worker.means(alone=alone).items()}
         self.records.add(LOOP, read_together(means, self.ranks), self.at, self.epoch_began)

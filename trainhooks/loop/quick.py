@@ -162,11 +162,12 @@ class Clip:
         """Scale gradients down to `max_norm`; whether that was done, or torch must do it."""
         if type(norm) is not Tensor or not norm.is_cpu or norm.dtype is not torch.float32 or norm.shape:
             return False
+        factor = clip_factor(max_norm, norm.item())
+        if factor >= 1.0:
+            return True
         if not are_plain(gradients) or not gradients[0].is_cpu:
             return False
-        factor = clip_factor(max_norm, norm.item())
-        if not factor >= 1.0:  # NaN is passed on
-            scale(gradients, factor)
+        scale(gradients, factor)  # by NaN too
         return True
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from attrs import asdict, define, field
@@ -31,7 +31,7 @@ class Pending:
 
     def numbers(self) -> Metrics:
         """Its values; all of them have been read."""
-        return {name: value for name, value in self.values.items() if not isinstance(value, Tensor)}
+        return cast("Metrics", self.values)
 
 
 @final
@@ -73,7 +73,7 @@ class Records:
             self.newest[name] = value
             self.times[name] = self.times.get(name, 0) + 1
             self.moments[name] = at
-            self._unread = self._unread or isinstance(value, Tensor)
+            self._unread = self._unread or type(value) is not float
         self.this_epoch.update(values)
         if self.keeps and values:
             self.pending.append(Pending(by, at, since, dict(values)))

@@ -32,8 +32,8 @@ CONTEXTS: Final = """\
 The same, and what hooks are given: two contexts and two `Progress` records a batch, frozen, with the batch, the output
 and the loss detached. It is paid once, by the first hook on each of the two events; a hook more costs a call."""
 FILES: Final = """\
-Formatting numbers and writing rows cost the same on both sides, and with a row for each batch they are a large part of
-the step."""
+Rows are formatted on both sides, and with a row for each batch that is a large part of the step. Ours opens, writes and
+closes the file for each row, so that it may be cut back to a checkpoint at any time; by hand it stays open."""
 IMPORT: Final = """\
 Without the garbage collector the import is a few percent below what it is with it: a full collection, over all that
 torch has just made, falls into our import about one time in four, and where it falls is chance. The rest is attrs and

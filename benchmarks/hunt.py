@@ -35,9 +35,12 @@ FILES: Final = """\
 Rows are formatted on both sides, and with a row for each batch that is a large part of the step. Ours opens, writes and
 closes the file for each row, so that it may be cut back to a checkpoint at any time; by hand it stays open."""
 IMPORT: Final = """\
-Without the garbage collector the import is a few percent below what it is with it: a full collection, over all that
-torch has just made, falls into our import about one time in four, and where it falls is chance. The rest is attrs and
-a hundred modules of ours; what reads data, keeps stores and guards is loaded when it is used."""
+A full collection of garbage, over all that torch has just made, is due soon after torch's own import and mostly falls
+into ours: that is most of the difference to the row without a collector. The rest is attrs building a hundred classes;
+what reads data, keeps stores and guards is loaded when it is used."""
+COPIES: Final = """\
+Naming and describing each of the 192 tensors takes its time however small they are; where memory is quick, the copy
+that it is compared with is short."""
 WAITS: Final = """\
 A step of two processes is nearly all waiting for the other one. The processes agree on the sum of the weights of each
 update, which DDP does not do, and which is what makes every item count alike: one more sum, of four numbers, begun

@@ -18,7 +18,7 @@ from benchmarks.peers.driver import PATIENCE, Book, Job, Source, System
 from benchmarks.peers.environments import failure, torch_version
 from benchmarks.peers.measuring import calls_a_step, seconds_a_step
 from benchmarks.peers.racing import Found, Worker, WorkerError, measure
-from benchmarks.peers.report import drawn, in_order, section
+from benchmarks.peers.report import BEHIND, ahead, drawn, in_order, section
 from benchmarks.peers.systems import BY_HAND, CONSTRAINTS, ENVIRONMENTS, PEERS, Peer
 from benchmarks.peers.tasks import job_of
 from benchmarks.picture import Bar, picture
@@ -165,17 +165,34 @@ def found(name: str, ratio: float, *faults: str) -> Found:
 
 
 def test_the_report_puts_the_quickest_first_and_says_what_differs() -> None:
-    everything = [found("keras", 5.0, "tiny, 0: the weights differ"), found("ignite", 1.5), found("hand", 2.0)]
-    assert [one.peer.name for one in in_order(everything)] == ["hand", "ignite", "keras"]
+    everything = [
+        found("keras", 5.0, "tiny, 0: the weights differ"), found("ignite", 1.5), found("trainhooks", 1.2),
+        found("hand", 2.0),
+    ]  # fmt: skip
+    assert [one.peer.name for one in in_order(everything)] == ["hand", "trainhooks", "ignite", "keras"]
     lines = section(everything, {"Composer": "it asks for another torch"}).splitlines()
-    assert "| Ignite  |     2.50 |        - |      1.50 |          - |         - |        same |" in lines
-    assert "| Keras   |        - |        - |         - |          - |         - |     differs |" in lines
-    assert "| Ignite  |        - |        - |         - |          - |         - |    50% |    300 |" in lines
+    assert "| Ignite     |     2.50 |        - |      1.50 |          - |         - |        same |" in lines
+    assert "| Keras      |        - |        - |         - |          - |         - |     differs |" in lines
+    assert "| Ignite     |        - |        - |         - |          - |         - |    50% |    300 |" in lines
     assert "- Ignite: pytorch-ignite 1.2." in lines
     assert lines[-2:] == [
         "- Keras: keras 1.2; layers, loss, optimizer and loss metric of its own; tiny, 0: the weights differ.",
         "- Composer is not here: it asks for another torch.",
     ]
+
+
+def test_the_report_says_where_another_system_is_ahead() -> None:
+    everything = [found("hand", 0.5), found("trainhooks", 1.2), found("ignite", 1.1), found("skorch", 1.2)]
+    everything[3].starts[0]["memory"] = 299.5
+    assert ahead(everything).splitlines() == [
+        "- hooks: 0: Ignite 2.10, trainhooks 2.20",
+        "- hooks: 10: Ignite 1.10, trainhooks 1.20",
+        "",
+        *BEHIND.splitlines(),
+    ]
+    everything[3].starts[0]["memory"] = 299.0
+    assert "- memory: skorch 299, trainhooks 300" in ahead(everything)
+    assert ahead([found("hand", 0.5), found("trainhooks", 1.0), found("ignite", 1.1)]) == "Nowhere."
 
 
 def test_the_picture_shows_what_was_timed() -> None:

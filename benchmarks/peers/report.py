@@ -25,6 +25,10 @@ Before anything is timed, the final weights and the calls of the hooks are check
 of the hand-written loop, "bit for bit" equal. What differs is said, and that case is not timed.
 """
 
+BEHIND: Final = """\
+A few percent of a model that computes are noise: the first line of its table has the hand-written loop against itself.
+Accelerate imports most of itself when it is used. Memory is nearly all torch's."""
+
 TINY: Final = {f"hooks: {count}": Case("tiny", count) for count in (0, 1, 10, 100)} | {
     "realistic": Case("tiny", realistic=True)
 }
@@ -50,6 +54,7 @@ def section(everything: Sequence[Found], absent: Mapping[str, str]) -> str:
         "### Python calls of a step, import and memory", "",
         "Import is what comes on top of torch's, as a share of torch's. Memory is the peak of a process that trains",
         "the tiny model, in MB.", "", costs(ordered), "",
+        "### Where another system is ahead of this one", "", ahead(ordered), "",
         "### Versions and remarks", "", *map(remarks, ordered), *missing,
     ])  # fmt: skip
 
@@ -85,6 +90,30 @@ def costs(everything: Iterable[Found]) -> str:
         for found in everything
     )
     return table(("system", *TINY, "import", "memory"), rows)
+
+
+def ahead(everything: Sequence[Found]) -> str:
+    """Each measure in which another system takes less than this one, with both numbers."""
+    (ours,) = (found for found in everything if found.peer.name == "trainhooks")
+    others = [found for found in everything if found.peer not in (ours.peer, BY_HAND)]
+    shown: dict[str, Mapping[str, str]] = {}
+    for title, case in {**TINY, **LARGER}.items():
+        shown[title] = {one.peer.title: f"{median(one.ratios[case]):.2f}" for one in everything if case in one.ratios}
+    for title, case in TINY.items():
+        shown[f"calls, {title}"] = {
+            one.peer.title: f"{one.calls[case]:.0f}" for one in everything if case in one.calls
+        }
+    started = [one for one in everything if one.starts]
+    shown["import"] = {one.peer.title: f"{one.start('import'):.2f}" for one in started}
+    shown["memory"] = {one.peer.title: f"{one.start('memory'):.0f}" for one in started}
+    lines = [
+        f"- {what}: {one.peer.title} {values[one.peer.title]}, trainhooks {values[ours.peer.title]}"
+        for what, values in shown.items()
+        for one in others
+        if one.peer.title in values and ours.peer.title in values
+        and float(values[one.peer.title]) < float(values[ours.peer.title])
+    ]  # fmt: skip
+    return "\n".join([*lines, "", BEHIND] if lines else ["Nowhere."])
 
 
 def verdict(found: Found) -> str:

@@ -28,7 +28,7 @@ demo: setup  ## Train a small network on handwritten digits.
 	@$(BIN)/python examples/digits.py
 
 test: setup  ## Run the tests.
-	@$(PYTEST) --hypothesis-profile=fast
+	@$(PYTEST) -m 'not laws' --hypothesis-profile=fast
 
 check: setup  ## Run ruff, mypy, pyright and the rules of the architecture.
 	$(BIN)/ruff check
@@ -37,7 +37,7 @@ check: setup  ## Run ruff, mypy, pyright and the rules of the architecture.
 	@$(PYTEST) tests/test_architecture.py
 
 laws: setup  ## Run the property tests with many more examples, and kill 200 processes that save.
-	@$(PYTEST) -m hypothesis --hypothesis-profile=nightly --timeout=3600
+	@$(PYTEST) -m 'hypothesis or laws' --hypothesis-profile=nightly --timeout=3600
 	@KILLS=200 $(PYTEST) tests/checkpoint/test_kills.py --timeout=3600
 
 bench: setup  ## Measure what the loop costs.

@@ -24,16 +24,23 @@ def said_by(example: str, folder: Path, *arguments: str, torchrun: int | None = 
     return ended.stdout
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The demo, run from begin to end: its folder and what it prints."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, said_by("digits.py", folder)
+
+
 @pytest.mark.slow
-def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_path: Path) -> None:
-    said = said_by("digits.py", tmp_path)
+def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(demo: tuple[Path, str]) -> None:
+    place, said = demo
     assert re.search(r"on_epoch_end +gap, smoothed_loss, early_stopping, checkpoint, progress\n", said)
     assert len(re.findall(r"^epoch \d+/20  train/loss .* val/acc ", said, re.MULTILINE)) > 5
     accuracy = re.search(r"Test accuracy: ([\d.]+)%", said)
     assert accuracy is not None
     assert float(accuracy[1]) >= 97
     assert "trainhooks/loop/reference.py" in said.splitlines()[-1]
-    folder = tmp_path / "runs" / "digits" / "cnn"
+    folder = place / "runs" / "digits" / "cnn"
     (run,) = folder.glob("*/run.json")
     assert {file.name for file in folder.iterdir()} == {"curves.png", "metrics.csv", run.parent.name}
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -42,12 +49,12 @@ def test_the_demo_learns_the_digits_and_leaves_its_metrics_and_a_picture(tmp_pat
 
 
 @pytest.mark.slow
-def test_the_demo_goes_on_where_it_was_interrupted_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    (whole := tmp_path / "whole").mkdir()
-    (parts := tmp_path / "parts").mkdir()
-    expected = said_by("digits.py", whole)
+def test_the_demo_goes_on_where_it_was_interrupted_and_ends_as_if_it_had_not_been(
+    demo: tuple[Path, str], tmp_path: Path
+) -> None:
+    whole, expected = demo
     with subprocess.Popen(
-        [sys.executable, "-u", str(ROOT / "examples" / "digits.py")], cwd=parts,
+        [sys.executable, "-u", str(ROOT / "examples" / "digits.py")], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -56,12 +63,12 @@ def test_the_demo_goes_on_where_it_was_interrupted_and_ends_as_if_it_had_not_bee
                 process.send_signal(signal.SIGINT)
                 break
         process.stdout.read()
-    said = said_by("digits.py", parts)
+    said = said_by("digits.py", tmp_path)
     assert re.search(r"^Going on from the last checkpoint: update \d+, batch \d+ of epoch [23]\.$", said, re.MULTILINE)
     assert said.splitlines()[-3:] == expected.splitlines()[-3:]
-    files = [folder / "runs" / "digits" / "cnn" / "metrics.csv" for folder in (whole, parts)]
+    files = [folder / "runs" / "digits" / "cnn" / "metrics.csv" for folder in (whole, tmp_path)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert "Going on" not in said_by("digits.py", parts)
+    assert "Going on" not in said_by("digits.py", tmp_path)
 
 
 @pytest.mark.slow

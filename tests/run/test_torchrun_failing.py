@@ -36,7 +36,7 @@ def test_what_one_process_raises_ends_those_that_wait_for_it(tmp_path: Path) -> 
     assert first.end.startswith("RuntimeError("), "its connection was closed"
 
 
-@pytest.mark.slow
+@pytest.mark.laws
 def test_a_process_that_is_busy_with_something_else_is_killed_after_torchruns_patience(tmp_path: Path) -> None:
     """Keeps P37: the one that raised does not wait for the sum that it began, which the other one has not joined."""
     ended, seconds = failed(tmp_path, Plan(deed="raise in backward", pause=90, plain=True))

@@ -41,7 +41,7 @@ their own, with a state of 96 MiB.
 HUNT = """\
 Each rung is a loop by hand with one trick more than the one before. The loop with the fourth leaves out what trainhooks
 leaves out and does nothing else: it trains wrongly where a profiler, a hook on the optimizer or another kind of
-batch comes in. The last one also asks what trainhooks asks, takes the mean of the loss and counts, in one function.
+batch comes in. The last one asks first whether that is so, takes the mean of the loss and counts, in one function.
 """
 
 INSTRUCTIONS = """\

@@ -8,7 +8,6 @@ from typing import Final, final
 from attrs import frozen
 
 from . import realistic
-from .hunt import CONTEXTS, FILES, FRAMES, IMPORT, WAITS
 from .importing import TORCH, TRAINHOOKS, UNCOLLECTED, import_times
 from .processes import MODELS, race_over_processes
 from .programs import (
@@ -26,6 +25,7 @@ from .programs import (
     tiny,
     whole,
 )
+from .reasons import CONTEXTS, FILES, FRAMES, IMPORT, WAITS
 from .timing import Ratio, Times, race, ratio
 from .tricks import ALL_TRICKS, GUARDED, ladder
 

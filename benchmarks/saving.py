@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainhooks.checkpoint import Writer, begin_attempt, newest_whole
 from trainhooks.store import Data, ObjectInfo, Store, open_store
 
-from .hunt import COPIES
+from .reasons import COPIES
 from .report import table_of_rows
 from .rows import Row
 from .timing import Act, ratio, take_turns

@@ -1,11 +1,12 @@
 """What a hand-written loop can leave out of a step, one trick on top of the other, every bit of the weights kept.
 
 One rung leaves out all that trainhooks leaves out, and does nothing else: it trains wrongly where somebody listens to
-the optimizer, say. The last one asks, sums and counts what trainhooks does, in one function.
+the optimizer, say. The last one asks first whether anybody does, and sums and counts, all in one function.
 """
 
 # pyright: reportPrivateUsage=false
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
@@ -13,8 +14,8 @@ from typing import Any, Final, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import _profiler_enabled  # type: ignore[attr-defined]
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from trainhooks import StepOutput
 from trainhooks.loop.kernels import kernel_step
@@ -24,8 +25,9 @@ from .counting import instructions_a_step
 from .programs import Batch, Program, bare, batches, by_hand, by_trainhooks, table_of
 
 ALL_TRICKS: Final = "and the optimizer's kernels called one by one"
-GUARDED: Final = "all that, and every question, sum and count of trainhooks"
+GUARDED: Final = "all that, made safe, with the mean of the loss and counts"
 _C: Final[Any] = torch._C
+_profiler_enabled: Final[Any] = _C._autograd._profiler_enabled
 _run_backward: Final[Any] = torch.autograd.Variable._execution_engine.run_backward
 
 
@@ -96,7 +98,7 @@ def _guarded(data: Sequence[Batch], model: nn.Module, optimizer: Optimizer) -> t
     kernels, plain, asked = kernel_step(optimizer), bare_step(optimizer), optimizer.__dict__
     assert kernels is not None
     assert plain is not None
-    first, place, left = 1.0, (0, 0), len(data)
+    first, place, left, log = 1.0, (0, 0), len(data), logging.getLogger("torch.autograd.graph")
     for batch in data:
         left -= 1
         if type(batch) is not tuple or not (batch[0].is_cpu and batch[1].is_cpu):
@@ -104,12 +106,12 @@ def _guarded(data: Sequence[Batch], model: nn.Module, optimizer: Optimizer) -> t
         x, y = batch
         output = StepOutput(F.mse_loss(model(x), y))
         loss, weight = output.loss, output.weight
-        if type(weight) is not float or not 0.0 < weight < math.inf:
+        if type(weight) is not float or not 0.0 < weight < math.inf or weight != first:
             raise TypeError
         if (
             type(loss) is not Tensor or loss.dtype is not torch.float32 or not loss.is_cpu or loss.shape
             or not loss.requires_grad or unit._version != 0 or _C._len_torch_function_stack()
-            or _C._are_functorch_transforms_active()
+            or _C._are_functorch_transforms_active() or log.isEnabledFor(logging.DEBUG)
         ):  # fmt: skip
             raise TypeError
         _run_backward((loss,), (unit,), False, False, (), allow_unreachable=True, accumulate_grad=True)
@@ -118,11 +120,12 @@ def _guarded(data: Sequence[Batch], model: nn.Module, optimizer: Optimizer) -> t
         if (
             "step" in asked or "zero_grad" in asked or _profiler_enabled()
             or asked["_optimizer_step_pre_hooks"] or asked["_optimizer_step_post_hooks"]
+            or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
         ):  # fmt: skip
             raise TypeError
         enabled = torch.is_grad_enabled()
         _C._set_grad_enabled(False)
-        if weight != first or not kernels(optimizer):
+        if not kernels(optimizer):
             plain(optimizer)
         _C._set_grad_enabled(enabled)
         for group in optimizer.param_groups:

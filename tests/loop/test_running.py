@@ -96,10 +96,14 @@ def test_what_a_hook_raises_ends_the_run_and_says_where(event: str, kind: type[B
     def fail(ctx: object) -> None:
         raise kind("no")
 
+    def well(ctx: object) -> None:
+        pass
+
+    hooks = [("before", well), ("broken", fail), ("after", well), ("last", well)]
     with pytest.raises(kind, match="no") as caught:
         train(
             model, batches(2), squares, sgd(model), epochs=1, evaluations=[Evaluation("val", batches(1))],
-            hooks=cast("HookDict", {"name": "broken", event: fail}),
+            hooks=[cast("HookDict", {"name": name, event: hook}) for name, hook in hooks],
         )  # fmt: skip
     (note,) = caught.value.__notes__
     assert note.startswith(f"Raised in the hook 'broken' on {event}, at update ")

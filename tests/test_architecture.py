@@ -147,9 +147,9 @@ def test_a_plain_face_and_any_other_module_may_stand() -> None:
     assert broken(faces_are_plain, "trainhooks/core/a.py", "VERSION = '1'") == []
 
 
-def test_a_file_of_250_lines_is_too_long() -> None:
-    assert broken(files_are_short, "trainhooks/core/a.py", "x = 1\n" * 249) == []
-    assert broken(files_are_short, "trainhooks/core/a.py", "x = 1\n" * 250) != []
+def test_a_file_of_600_lines_is_too_long() -> None:
+    assert broken(files_are_short, "trainhooks/core/a.py", "x = 1\n" * 599) == []
+    assert broken(files_are_short, "trainhooks/core/a.py", "x = 1\n" * 600) != []
 
 
 def function(lines: int) -> str:

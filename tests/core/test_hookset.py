@@ -144,7 +144,10 @@ def test_an_object_is_a_set_of_its_methods_that_are_named_like_events() -> None:
         ),
         (
             {"on_batch_end": hear, "writes": {"weights"}},
-            "writes got 'weights'; a set can declare parameters, buffers, gradients, optimizer, requires_grad, batch.",
+            (
+                "writes got 'weights'; a set can declare parameters, buffers, gradients, optimizer, requires_grad, "
+                "modes, batch, final."
+            ),
         ),
         (
             {"on_batch_end": hear, "ranks": 0},

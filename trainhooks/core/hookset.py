@@ -22,8 +22,8 @@ O_in = TypeVar("O_in", contravariant=True, default=Any)
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
 
-WRITABLE = ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "batch")
-"""What a set can declare in `writes`."""
+WRITABLE = ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "modes", "batch", "final")
+"""What a set can declare in `writes`; `"final"`: it leaves other weights in the model at the end of a run."""
 _NONE: frozenset[str] = frozenset()
 
 KEYS = frozenset(Keys.__annotations__)
@@ -55,7 +55,7 @@ class HookSet(Generic[B_in, O_in]):
     provides: frozenset[str]
     """Names of values that it records, or makes in `transform_metrics`."""
     writes: frozenset[str]
-    """What it changes in place: parameters, buffers, gradients, optimizer, requires_grad, batch."""
+    """What it changes in place, of `WRITABLE`."""
     ranks: frozenset[int] | None
     """Global ranks on which it is called; None for all."""
     devices: frozenset[int] | None

@@ -50,7 +50,7 @@ CONTEXTS: Final[dict[str, Call]] = {
         run=RUN, at=AT, batch=BATCH, output=LOSS, loss=LOSS, losses={"loss": LOSS}, weight=4.0, updated=True
     ),
     "Progress": lambda: Progress(updates=1, batches=1, epochs=0, epoch=0, batch=1),
-    "StepOutput": lambda: StepOutput(LOSS, 4.0, LOSS, LOSS),
+    "StepOutput": lambda: StepOutput(LOSS, weight=4.0, output=LOSS, target=LOSS),
 }
 """What a step makes, each as the loop makes it."""
 TABLES: Final = {

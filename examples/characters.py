@@ -85,7 +85,7 @@ def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     """The mean loss of the batch's characters, which are the items that it weighs."""
     logits: Tensor = model(batch[:, :-1])
     target = batch[:, 1:]
-    return StepOutput(F.cross_entropy(logits, target), float(target.numel()), logits, target)
+    return StepOutput(F.cross_entropy(logits, target), weight=float(target.numel()), output=logits, target=target)
 
 
 def bigram_bits(training: Tensor, held_out: Tensor) -> float:

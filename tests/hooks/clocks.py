@@ -52,7 +52,7 @@ class SlowStep:
         self.clock.now += STEP if model.training else LOOK
         output = squares(model, batch)
         weight = output.weight if self.weight is None else self.weight
-        return StepOutput(output.loss, weight, output.output, output.target)
+        return StepOutput(output.loss, weight=weight, output=output.output, target=output.target)
 
 
 def slow_clip(clock: Clock) -> HookSet:

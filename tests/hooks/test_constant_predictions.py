@@ -21,7 +21,7 @@ def run(
     """A run whose evaluation, at the end of each epoch of two updates, predicts this, batch by batch."""
 
     def predict(model: nn.Module, batch: int) -> StepOutput[object]:
-        return StepOutput(torch.tensor(losses), 1.0, predictions[batch])
+        return StepOutput(torch.tensor(losses), weight=1.0, output=predictions[batch])
 
     model = linear()
     evaluation = Evaluation(name, range(len(predictions)), step=predict)
@@ -102,7 +102,7 @@ def test_each_evaluation_is_looked_at_anew() -> None:
     answers = iter([ones(2), ones(2) * 2, ones(2), ones(2), ones(2)])
 
     def predict(model: nn.Module, batch: int) -> StepOutput[object]:
-        return StepOutput(torch.tensor(0.5), 1.0, next(answers))
+        return StepOutput(torch.tensor(0.5), output=next(answers))
 
     model = linear()
     result = train(
@@ -115,8 +115,8 @@ def test_each_evaluation_is_looked_at_anew() -> None:
 def test_predictions_of_other_evaluations_are_left_alone() -> None:
     model = linear()
     evaluations = [
-        Evaluation("val", range(2), step=lambda model, batch: StepOutput(torch.tensor(0.5), 1.0, ones(2))),
-        Evaluation("test", range(2), step=lambda model, batch: StepOutput(torch.tensor(0.5), 1.0, "no tensor")),
+        Evaluation("val", range(2), step=lambda model, batch: StepOutput(torch.tensor(0.5), output=ones(2))),
+        Evaluation("test", range(2), step=lambda model, batch: StepOutput(torch.tensor(0.5), output="no tensor")),
     ]
     hook = stop_on_constant_predictions("val", only_warn=True)
     with pytest.warns(RuntimeWarning) as caught:

@@ -143,7 +143,7 @@ def told_of_ranks(folder: Path, samples: int) -> tuple[int, list[str]]:
     data = seeded_loader(TensorDataset(torch.arange(float(samples))[:, None]), batch_size=4, seed=0, shuffle=False)
 
     def step(model: nn.Module, batch: tuple[Tensor]) -> StepOutput[Tensor]:
-        return StepOutput(model(batch[0]).mean(), float(len(batch[0])), batch[0], batch[0] * 2)
+        return StepOutput(model(batch[0]).mean(), weight=float(len(batch[0])), output=batch[0], target=batch[0] * 2)
 
     model, own = nn.Linear(1, 1), folder / f"rank{rank_here().index}"
     result = train(
@@ -171,7 +171,7 @@ def test_over_ranks_each_keeps_its_own_and_rank_0_writes_those_of_all(
 def test_a_step_without_a_target_leaves_none(tmp_path: Path) -> None:
     def no_target(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
         output = squares(model, batch)
-        return StepOutput(output.loss, output.weight, output.output)
+        return StepOutput(output.loss, weight=output.weight, output=output.output)
 
     evaluations = [Evaluation("val", VAL, step=no_target)]
     result = run(collect_predictions("val"), write_predictions(tmp_path), evaluations=evaluations)
@@ -211,7 +211,7 @@ def test_it_works_in_a_lone_evaluation_and_keeps_no_graph_alive(tmp_path: Path) 
 
 def scalar_output(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     output = squares(model, batch)
-    return StepOutput(output.loss, output.weight, output.loss, output.target)
+    return StepOutput(output.loss, weight=output.weight, output=output.loss, target=output.target)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def constant(engine: str, outputs: tuple[tuple[float, ...], ...]) -> str:
     weight = nn.Linear(1, 1)
 
     def step(model: nn.Module, batch: Tensor) -> StepOutput[Tensor]:
-        return StepOutput(model(batch.reshape(1, 1)).sum() * 0.0, 1.0, batch.reshape(1))
+        return StepOutput(model(batch.reshape(1, 1)).sum() * 0.0, weight=1.0, output=batch.reshape(1))
 
     result = train(
         weight, [torch.ones(1)], step, sgd, epochs=1, parallel=ENGINES[engine](),

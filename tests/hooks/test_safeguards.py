@@ -119,7 +119,7 @@ def test_the_loss_of_a_batch_without_items_counts_for_nothing(form: Any) -> None
     def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
         """A mean over no items is NaN."""
         x, y = batch
-        return StepOutput(nn.functional.mse_loss(cast("Tensor", model(x)), y), form(float(len(y))))
+        return StepOutput(nn.functional.mse_loss(cast("Tensor", model(x)), y), weight=form(float(len(y))))
 
     data = batches(6)
     data[2] = (data[2][0][:0], data[2][1][:0])

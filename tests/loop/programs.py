@@ -41,7 +41,7 @@ def batches(count: int, size: int = 4, seed: int = 1) -> list[Batch]:
 def squares(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     x, y = batch
     output = cast("Tensor", model(x))
-    return StepOutput(nn.functional.mse_loss(output, y), float(len(y)), output, y)
+    return StepOutput(nn.functional.mse_loss(output, y), weight=float(len(y)), output=output, target=y)
 
 
 def mean_loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -33,7 +33,8 @@ def measured(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     x, y = batch
     output = cast("Tensor", model(x))
     error = output - y
-    return StepOutput(error.square().mean(), float(len(y)), output, y, {"mae": error.abs().mean()})
+    values = {"mae": error.abs().mean()}
+    return StepOutput(error.square().mean(), weight=float(len(y)), output=output, target=y, values=values)
 
 
 STEPS: Final[dict[str, Step]] = {

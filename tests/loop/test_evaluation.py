@@ -272,7 +272,7 @@ def test_an_evaluation_of_nothing_is_refused() -> None:
 
 def test_an_evaluation_can_have_its_own_step() -> None:
     def ones(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
-        return StepOutput(torch.ones(()), 1.0)
+        return StepOutput(torch.ones(()), weight=1.0)
 
     model = linear()
     result = train(

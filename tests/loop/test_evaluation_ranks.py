@@ -111,7 +111,8 @@ def evaluated(data: Iterable[Any], parallel: Parallel, *, model: nn.Module | Non
         forwards += not torch.is_grad_enabled()
         x, y = batch
         output = cast("Tensor", model(x[:, :3]))
-        return StepOutput(nn.functional.cross_entropy(output, y), float(len(y)), output.softmax(1), y)
+        loss = nn.functional.cross_entropy(output, y)
+        return StepOutput(loss, weight=float(len(y)), output=output.softmax(1), target=y)
 
     def look(ctx: BatchPrediction[Batch]) -> None:
         assert ctx.index * BATCH_SIZE == len(seen)

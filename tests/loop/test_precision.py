@@ -40,7 +40,7 @@ def perceptron() -> nn.Module:
 def squares(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     x, y = batch
     output = cast("Tensor", model(x))
-    return StepOutput(nn.functional.mse_loss(output.float(), y), float(len(y)), output, y)
+    return StepOutput(nn.functional.mse_loss(output.float(), y), weight=float(len(y)), output=output, target=y)
 
 
 def sgd(model: nn.Module) -> Optimizer:
@@ -208,7 +208,7 @@ def test_hooks_see_the_loss_before_scaling_and_final_gradients_after_unscaling()
 
 def test_a_window_without_items_needs_no_scale() -> None:
     def weightless(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
-        return StepOutput(squares(model, batch).loss, 0.0)
+        return StepOutput(squares(model, batch).loss, weight=0.0)
 
     model = perceptron()
     result = train(model, batches(2), weightless, sgd(model), epochs=1, precision="fp16-mixed")

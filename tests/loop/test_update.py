@@ -74,7 +74,7 @@ def test_batches_of_unequal_size_weigh_by_their_items(as_tensor: bool) -> None:
 
     def weighed(model: nn.Module, batch: Batch) -> StepOutput[None]:
         loss, size = mean_loss(model, batch), len(batch[1])
-        return StepOutput(loss, torch.tensor(float(size)) if as_tensor else float(size))
+        return StepOutput(loss, weight=torch.tensor(float(size)) if as_tensor else float(size))
 
     ours, theirs = linear(), linear()
     result = train(ours, parts, weighed, sgd(ours), epochs=1, accumulate=4)
@@ -88,11 +88,11 @@ def test_a_batch_without_items_adds_nothing_and_a_window_without_items_is_no_upd
     model, stepped, data = linear(), list[bool](), batches(4)
 
     def half(model: nn.Module, batch: Batch) -> StepOutput[None]:
-        return StepOutput(mean_loss(model, batch) * float("nan"), 0.0)
+        return StepOutput(mean_loss(model, batch) * float("nan"), weight=0.0)
 
     def second_half(model: nn.Module, batch: Batch) -> StepOutput[None]:
         index = next(i for i, one in enumerate(data) if one is batch)
-        return half(model, batch) if index < 3 else StepOutput(mean_loss(model, batch), 4.0)
+        return half(model, batch) if index < 3 else StepOutput(mean_loss(model, batch), weight=4.0)
 
     def note(ctx: OptimizerStepped) -> None:
         stepped.append(ctx.stepped)
@@ -114,7 +114,7 @@ def test_a_weight_that_counts_nothing_is_refused_before_the_step(weight: float) 
     before = weights(model)
 
     def odd(model: nn.Module, batch: Batch) -> StepOutput[None]:
-        return StepOutput(mean_loss(model, batch), weight)
+        return StepOutput(mean_loss(model, batch), weight=weight)
 
     with pytest.raises(RunDefinitionError, match=r"'.*odd' gave its loss the weight .*; a weight counts items"):
         train(model, batches(1), odd, sgd(model), epochs=1)
@@ -125,7 +125,7 @@ def test_weights_of_two_kinds_in_one_window_are_refused() -> None:
     model, kinds = linear(), iter((1.0, torch.ones(())))
 
     def odd(model: nn.Module, batch: Batch) -> StepOutput[None]:
-        return StepOutput(mean_loss(model, batch), next(kinds))
+        return StepOutput(mean_loss(model, batch), weight=next(kinds))
 
     with pytest.raises(RunDefinitionError, match="some weights of a window as numbers and some as tensors"):
         train(model, batches(2), odd, sgd(model), epochs=1, accumulate=2)
@@ -139,7 +139,7 @@ def head(name: str, scale: float) -> Objective:
     def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
         heads = cast("nn.ModuleDict", model)
         output = cast("Tensor", heads[name](batch[0]))
-        return StepOutput(nn.functional.mse_loss(output, batch[1]) * scale, 4.0, output)
+        return StepOutput(nn.functional.mse_loss(output, batch[1]) * scale, weight=4.0, output=output)
 
     return Objective(name, step, lambda model: torch.optim.SGD(cast("nn.ModuleDict", model)[name].parameters(), 0.1))
 
@@ -199,7 +199,7 @@ def test_the_epochs_loss_is_the_mean_over_items_and_so_are_the_steps_values() ->
 
     def step(model: nn.Module, batch: Batch) -> StepOutput[None]:
         size = len(batch[1])
-        return StepOutput(mean_loss(model, batch), float(size), values={"size": float(size)})
+        return StepOutput(mean_loss(model, batch), weight=float(size), values={"size": float(size)})
 
     frozen = torch.optim.SGD(model.parameters(), 0.0)
     result = train(model, data, step, frozen, epochs=1)
@@ -223,7 +223,7 @@ def test_with_objectives_parameters_can_be_frozen_and_let_go_within_a_run() -> N
     def part(index: int) -> Objective:
         def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
             both = squares(model.get_submodule("0"), batch).loss + squares(model.get_submodule("1"), batch).loss
-            return StepOutput(both, float(len(batch[1])))
+            return StepOutput(both, weight=float(len(batch[1])))
 
         return Objective(f"part{index}", step, torch.optim.SGD(model[index].parameters(), 0.1))
 

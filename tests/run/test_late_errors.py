@@ -56,7 +56,7 @@ def test_a_value_of_the_step_that_comes_can_be_read() -> None:
     seen: list[float] = []
 
     def step(model: nn.Module, batch: Batch) -> StepOutput[None]:
-        return StepOutput(squares(model, batch).loss, 4.0, values={"acc": 0.5})
+        return StepOutput(squares(model, batch).loss, weight=4.0, values={"acc": 0.5})
 
     def read(ctx: EpochEnd) -> None:
         seen.append(ctx.metrics["train/acc"])
@@ -77,7 +77,7 @@ def test_a_monitor_that_never_appears_is_named_when_the_run_ends() -> None:
 
 def test_a_value_of_the_step_cannot_take_a_name_of_the_loop() -> None:
     def step(model: nn.Module, batch: Batch) -> StepOutput[None]:
-        return StepOutput(squares(model, batch).loss, 4.0, values={"loss": 0.5})
+        return StepOutput(squares(model, batch).loss, weight=4.0, values={"loss": 0.5})
 
     with pytest.raises(HookDefinitionError, match="gave a value named 'loss', but train/loss is the loop's own"):
         running(step=step)

@@ -100,12 +100,12 @@ def critic_step(module: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     model, (noise, real) = pair(module), batch
     fake = model.generator(noise)
     loss = softplus(-model.critic(real)).mean() + softplus(model.critic(fake)).mean()
-    return StepOutput(loss, float(len(real)), fake)
+    return StepOutput(loss, weight=float(len(real)), output=fake)
 
 
 def generator_step(module: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     model, (noise, _) = pair(module), batch
-    return StepOutput(softplus(-model.critic(model.generator(noise))).mean(), float(len(noise)))
+    return StepOutput(softplus(-model.critic(model.generator(noise))).mean(), weight=float(len(noise)))
 
 
 def adversaries() -> list[Objective]:

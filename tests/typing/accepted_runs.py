@@ -56,7 +56,7 @@ def bare_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 def dictionaries(model: nn.Module, batch: Other) -> StepOutput[dict[str, Tensor]]:
     y = cast("Tensor", model(batch["x"]))
-    return StepOutput(y.mean(), torch.ones(()), {"y": y}, values={"acc": batch["x"].mean()})
+    return StepOutput(y.mean(), weight=torch.ones(()), output={"y": y}, values={"acc": batch["x"].mean()})
 
 
 def of_dictionaries(ctx: BatchEnd[Other, Mapping[str, Tensor]]) -> None:

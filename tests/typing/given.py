@@ -18,4 +18,4 @@ data: list[Batch] = [(torch.zeros(4, 3), torch.zeros(4, 2))]
 def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     x, y = batch
     output = cast("Tensor", model(x))
-    return StepOutput(nn.functional.mse_loss(output, y), float(len(y)), output, y)
+    return StepOutput(nn.functional.mse_loss(output, y), weight=float(len(y)), output=output, target=y)

@@ -58,7 +58,8 @@ train(model, data, of_the_batch_alone, sgd, epochs=1)  # E: arg-type | reportArg
 train(model, data, supervised(words), sgd, epochs=1)  # E: arg-type | reportArgumentType
 supervised(of_the_batch_alone)  # E: arg-type | reportArgumentType
 StepOutput(0.5)  # E: arg-type | reportArgumentType
-StepOutput(data[0][0], "four")  # E: arg-type | reportArgumentType
+StepOutput(data[0][0], weight="four")  # E: arg-type | reportArgumentType
+StepOutput(data[0][0], 4.0)  # E: call-arg | reportCallIssue
 Objective("a", to_number, sgd)  # E: arg-type | reportArgumentType
 train(model, data, None, [sgd], epochs=1)  # E: list-item | reportArgumentType
 

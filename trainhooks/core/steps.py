@@ -38,6 +38,7 @@ class StepOutput(Generic[O_co]):
     def __init__(
         self,
         loss: Tensor,
+        *,
         weight: float | Tensor = 1.0,
         output: O_co | None = None,
         target: object = None,

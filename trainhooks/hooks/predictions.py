@@ -156,7 +156,7 @@ def _checked(factory: str, ctx: BatchPrediction) -> tuple[Tensor, Tensor | None]
         if not isinstance(value, Tensor) or not value.shape:
             raise HookDefinitionError(
                 f"{factory} puts batches together along their first dimension, and the {what} of a batch of the "
-                f"evaluation {ctx.name!r} is {_kind_of(value)}; return StepOutput(loss, weight, output, target) with "
+                f"evaluation {ctx.name!r} is {_kind_of(value)}; return StepOutput(loss, output=..., target=...) with "
                 "tensors of whole batches."
             )
     target = cast("Tensor | None", y_test)

@@ -36,8 +36,8 @@ class Tally:
             if output.output is None:
                 raise HookDefinitionError(
                     f"The evaluation {self.evaluation.name!r} has metrics, but its step "
-                    f"{name_of(self.evaluation.step)!r} returned no output; return StepOutput(loss, weight, output, "
-                    "target)."
+                    f"{name_of(self.evaluation.step)!r} returned no output; return StepOutput(loss, output=..., "
+                    "target=...)."
                 )
             if keeps_count(metric):
                 metric.update(output.output, output.target)

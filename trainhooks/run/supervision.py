@@ -36,7 +36,7 @@ def supervised(loss_fn: Callable[[O, Y], Tensor]) -> Callable[[nn.Module, tuple[
             _refuse_batch(batch, loss_fn)
         x, y = batch
         output: O = model(x)
-        return StepOutput(loss_fn(output, y), _items(y, loss_fn), output, y)
+        return StepOutput(loss_fn(output, y), weight=_items(y, loss_fn), output=output, target=y)
 
     step.__qualname__ = step.__name__ = f"supervised({name_of(loss_fn)})"
     return step
@@ -45,7 +45,7 @@ def supervised(loss_fn: Callable[[O, Y], Tensor]) -> Callable[[nn.Module, tuple[
 def _refuse_batch(batch: object, loss_fn: object) -> NoReturn:
     raise HookDefinitionError(
         f"supervised({name_of(loss_fn)}) is for batches of pairs (x, y), and got {_kind_of(batch)}; write your own "
-        "step: def step(model, batch): return StepOutput(loss, weight, output, target)."
+        "step: def step(model, batch): return StepOutput(loss, weight=..., output=..., target=...)."
     )
 
 
@@ -57,7 +57,7 @@ def _items(y: object, loss_fn: object) -> float:
         return float(len(y))
     raise HookDefinitionError(
         f"supervised({name_of(loss_fn)}) weighs a batch by len(y), and got y={y!r}; write your own step: "
-        "def step(model, batch): return StepOutput(loss, weight, output, target)."
+        "def step(model, batch): return StepOutput(loss, weight=..., output=..., target=...)."
     )
 
 

@@ -32,13 +32,13 @@ class NoLength(Dataset[Tensor]):
         ({"batch_size": 0}, "seeded_loader takes batch_size as a whole number from 1 on, got 0."),
         ({"batch_size": 2.0}, "seeded_loader takes batch_size as a whole number from 1 on, got 2.0."),
         ({"batch_size": True}, "seeded_loader takes batch_size as a whole number from 1 on, got True."),
-        ({"workers": -1}, "seeded_loader takes workers as a whole number from 0 on, got -1."),
+        ({"num_workers": -1}, "seeded_loader takes num_workers as a whole number from 0 on, got -1."),
         ({"seed": None}, "seeded_loader takes seed as a whole number, such as seed=0, got None."),
         ({"seed": 1.5}, "seeded_loader takes seed as a whole number, such as seed=0, got 1.5."),
         ({"seed": False}, "seeded_loader takes seed as a whole number, such as seed=0, got False."),
         (
-            {"collate": 3},
-            "seeded_loader takes collate as a function of the list of a batch's samples, or None, got 3.",
+            {"collate_fn": 3},
+            "seeded_loader takes collate_fn as a function of the list of a batch's samples, or None, got 3.",
         ),
         (
             {"batch_size": 4, "drop_last": True},

@@ -24,7 +24,7 @@ class Named(NamedTuple):
 
 
 def one_batch(samples: list[Any], collate: Callable[[list[Any]], object] | None = None) -> object:
-    options: dict[str, Any] = {"batch_size": len(samples), "seed": 0, "shuffle": False, "collate": collate}
+    options: dict[str, Any] = {"batch_size": len(samples), "seed": 0, "shuffle": False, "collate_fn": collate}
     (batch,) = seeded_loader(samples, **options)
     return batch
 
@@ -72,7 +72,7 @@ def test_anything_but_a_tuple_is_collated_as_a_plain_loader_does_it(samples: lis
 
 
 def test_samples_of_different_lengths_are_refused_with_what_to_write() -> None:
-    with pytest.raises(RuntimeError, match="sequences of different lengths; give seeded_loader collate="):
+    with pytest.raises(RuntimeError, match="sequences of different lengths; give seeded_loader collate_fn="):
         one_batch([(1, 2), (1,)])
 
 
@@ -100,10 +100,10 @@ def test_a_carried_batch_keeps_its_form_and_objects_that_can_pin_themselves_are_
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_in_pinned_memory_and_tuples_still(workers: int) -> None:
     samples: list[Any] = [Named(torch.tensor([i]), i) for i in range(4)]
-    for batch in seeded_loader(samples, batch_size=2, seed=0, workers=workers):
+    for batch in seeded_loader(samples, batch_size=2, seed=0, num_workers=workers):
         assert type(batch) is Named
         assert batch.x.is_pinned()
-    for pair in seeded_loader(TensorDataset(torch.zeros(4)), batch_size=2, seed=0, workers=workers):
+    for pair in seeded_loader(TensorDataset(torch.zeros(4)), batch_size=2, seed=0, num_workers=workers):
         assert type(pair) is tuple
         assert pair[0].is_pinned()
     assert form(pinned((torch.ones(1),))) == (tuple, [("torch.float32", [1.0])])
@@ -142,7 +142,7 @@ def test_the_type_of_the_batches_is_visible() -> None:
     pairs = seeded_loader(Pairs(), batch_size=2, seed=0)
     assert_type(pairs, SeededLoader[Pair])
     assert_type(first(pairs, 1), SeededLoader[Pair])
-    assert_type(seeded_loader(Pairs(), batch_size=2, seed=0, collate=of_xs), SeededLoader[Tensor])
+    assert_type(seeded_loader(Pairs(), batch_size=2, seed=0, collate_fn=of_xs), SeededLoader[Tensor])
     digits = seeded_loader(Digits(), batch_size=2, seed=0)
     assert_type(digits, SeededLoader[Pair])
     assert_type(seeded_loader(Untyped(), batch_size=2, seed=0), SeededLoader[Any])

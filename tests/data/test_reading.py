@@ -36,7 +36,7 @@ def flat(batches: list[Tensor]) -> list[int]:
 @pytest.mark.parametrize("world", [1, 2])
 def test_no_sample_before_the_start_is_read(written: Written, workers: int, world: int) -> None:
     """Keeps P18."""
-    loader, rank = seeded_loader(written, batch_size=2, seed=3, workers=workers), Rank(index=world - 1, world=world)
+    loader, rank = seeded_loader(written, batch_size=2, seed=3, num_workers=workers), Rank(index=world - 1, world=world)
     whole = list(loader.epoch_batches(1, 0, rank))
     written.forget()
     rest = list(loader.epoch_batches(1, 4, rank))
@@ -46,14 +46,14 @@ def test_no_sample_before_the_start_is_read(written: Written, workers: int, worl
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_first_batches_alone_are_read_also_by_workers_that_read_ahead(written: Written, workers: int) -> None:
-    loader = first(seeded_loader(written, batch_size=2, seed=3, workers=workers), 3)
+    loader = first(seeded_loader(written, batch_size=2, seed=3, num_workers=workers), 3)
     batches = list(loader)
     assert len(batches) == len(loader) == 3
     assert sorted(written.read()) == sorted(flat(batches))
 
 
 def test_a_start_at_the_end_reads_nothing_and_starts_no_process(written: Written) -> None:
-    loader = seeded_loader(written, batch_size=2, seed=3, workers=2)
+    loader = seeded_loader(written, batch_size=2, seed=3, num_workers=2)
     before = multiprocessing.active_children()
     assert list(loader.epoch_batches(0, 12)) == []
     assert multiprocessing.active_children() == before
@@ -61,7 +61,7 @@ def test_a_start_at_the_end_reads_nothing_and_starts_no_process(written: Written
 
 
 def test_workers_stay_from_epoch_to_epoch_also_after_one_that_was_left_early(written: Written) -> None:
-    loader = seeded_loader(written, batch_size=2, seed=3, workers=2)
+    loader = seeded_loader(written, batch_size=2, seed=3, num_workers=2)
     expected = [flat(list(seeded_loader(written, batch_size=2, seed=3).epoch_batches(epoch))) for epoch in range(3)]
     written.forget()
     assert flat(list(loader.epoch_batches(0))) == expected[0]
@@ -73,7 +73,7 @@ def test_workers_stay_from_epoch_to_epoch_also_after_one_that_was_left_early(wri
 
 
 def test_two_epochs_read_at_once_have_workers_of_their_own(written: Written) -> None:
-    loader = seeded_loader(written, batch_size=4, seed=3, workers=1)
+    loader = seeded_loader(written, batch_size=4, seed=3, num_workers=1)
     both = list(zip(loader.epoch_batches(0), loader.epoch_batches(1), strict=True))
     assert flat([one for one, _ in both]) == flat(list(loader.epoch_batches(0)))
     assert flat([other for _, other in both]) == flat(list(loader.epoch_batches(1)))
@@ -82,7 +82,7 @@ def test_two_epochs_read_at_once_have_workers_of_their_own(written: Written) -> 
 
 def test_workers_leave_with_the_loader(written: Written) -> None:
     before = set(multiprocessing.active_children())
-    loader = seeded_loader(written, batch_size=2, seed=3, workers=2)
+    loader = seeded_loader(written, batch_size=2, seed=3, num_workers=2)
     list(loader)
     assert len(set(multiprocessing.active_children()) - before) == 2
     del loader
@@ -92,7 +92,7 @@ def test_workers_leave_with_the_loader(written: Written) -> None:
 def test_workers_leave_at_once_with_a_loader_that_is_in_a_cycle_with_an_epoch_under_way(written: Written) -> None:
     """torch alone takes five seconds for each."""
     before = set(multiprocessing.active_children())
-    loader = seeded_loader(written, batch_size=2, seed=3, workers=2)
+    loader = seeded_loader(written, batch_size=2, seed=3, num_workers=2)
     batches = loader.epoch_batches(0)
     next(batches)
     cycle: list[object] = [loader, batches]
@@ -108,7 +108,7 @@ def test_workers_leave_at_once_with_a_loader_that_is_in_a_cycle_with_an_epoch_un
 def test_workers_leave_at_once_when_a_sample_cannot_be_read_and_the_error_is_kept() -> None:
     before = set(multiprocessing.active_children())
     begin = time.perf_counter()
-    loader = seeded_loader(Noisy(4, refused=[3]), batch_size=2, seed=0, shuffle=False, workers=2)
+    loader = seeded_loader(Noisy(4, refused=[3]), batch_size=2, seed=0, shuffle=False, num_workers=2)
     with pytest.raises(ArithmeticError, match="sample 3 is broken"):
         list(loader)
     assert set(multiprocessing.active_children()) - before == set()
@@ -116,7 +116,7 @@ def test_workers_leave_at_once_when_a_sample_cannot_be_read_and_the_error_is_kep
 
 
 def test_a_loader_with_running_workers_can_be_pickled(written: Written) -> None:
-    loader = seeded_loader(written, batch_size=2, seed=3, workers=1)
+    loader = seeded_loader(written, batch_size=2, seed=3, num_workers=1)
     batches = list(loader)
     other: SeededLoader[Tensor] = pickle.loads(pickle.dumps(loader))
     assert flat(list(other)) == flat(batches)
@@ -133,7 +133,7 @@ class Slow(Dataset[Tensor]):
 
 def test_a_signal_to_all_processes_leaves_the_workers_reading_and_a_second_sigterm_ends_them() -> None:
     before = set(multiprocessing.active_children())
-    loader = seeded_loader(Slow(), batch_size=1, seed=0, shuffle=False, workers=2)
+    loader = seeded_loader(Slow(), batch_size=1, seed=0, shuffle=False, num_workers=2)
     batches = loader.epoch_batches(0)
     read = [int(next(batches))]
     workers = set(multiprocessing.active_children()) - before
@@ -161,7 +161,7 @@ def test_a_dataset_that_raises_stop_iteration_does_not_end_the_epoch_without_a_w
         def __getitem__(self, index: int) -> Tensor:
             return next(iter([torch.tensor(index)][: 2 - index]))
 
-    loader = seeded_loader(RunsOut(), batch_size=2, seed=0, shuffle=False, workers=workers)
+    loader = seeded_loader(RunsOut(), batch_size=2, seed=0, shuffle=False, num_workers=workers)
     batches = loader.epoch_batches(0)
     next(batches)
     with pytest.raises(RuntimeError, match=r"raised StopIteration in batch 1 of epoch 0"):

@@ -36,7 +36,7 @@ def noise_by_sample(
 
 
 def noisy(workers: int = 0, batch_size: int = 4, seed: int = 7) -> SeededLoader[tuple[Tensor, Tensor]]:
-    return seeded_loader(Noisy(11), batch_size=batch_size, seed=seed, workers=workers)
+    return seeded_loader(Noisy(11), batch_size=batch_size, seed=seed, num_workers=workers)
 
 
 def test_draws_are_equal_with_and_without_workers_in_every_epoch_and_after_a_start() -> None:
@@ -100,7 +100,7 @@ def test_the_global_streams_are_untouched_after_every_batch(workers: int) -> Non
 def test_the_global_streams_are_untouched_by_a_dataset_that_raises_and_the_next_epoch_is_whole(workers: int) -> None:
     stirred(3)
     before = global_streams()
-    loader = seeded_loader(Noisy(8, refused=[5]), batch_size=4, seed=0, shuffle=False, workers=workers)
+    loader = seeded_loader(Noisy(8, refused=[5]), batch_size=4, seed=0, shuffle=False, num_workers=workers)
     batches = loader.epoch_batches(0)
     next(batches)
     with pytest.raises(ArithmeticError, match="sample 5 is broken"):
@@ -126,8 +126,8 @@ def test_a_collate_draws_alike_too_for_a_dataset_that_draws_and_for_one_that_doe
     for dataset in ([torch.zeros(()) for _ in range(6)], Zeros()):
         stirred(4)
         before = global_streams()
-        loader = seeded_loader(dataset, batch_size=2, seed=0, collate=shifted)
-        there = seeded_loader(dataset, batch_size=2, seed=0, collate=shifted, workers=2)
+        loader = seeded_loader(dataset, batch_size=2, seed=0, collate_fn=shifted)
+        there = seeded_loader(dataset, batch_size=2, seed=0, collate_fn=shifted, num_workers=2)
         epochs = [
             [float(batch[0]) for batch in each.epoch_batches(epoch)] for each in (loader, there) for epoch in (0, 1)
         ]
@@ -187,6 +187,6 @@ def test_a_generator_made_in_getitem_from_the_initial_seed_is_the_samples_own() 
         def __getitem__(self, index: int) -> Tensor:
             return torch.rand((), generator=torch.Generator().manual_seed(torch.initial_seed()))
 
-    here, there = (seeded_loader(Own(), batch_size=3, seed=0, workers=workers) for workers in (0, 1))
+    here, there = (seeded_loader(Own(), batch_size=3, seed=0, num_workers=workers) for workers in (0, 1))
     assert torch.equal(torch.cat(list(here)), torch.cat(list(there)))
     assert len(set(map(float, torch.cat(list(here))))) == 6

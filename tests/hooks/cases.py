@@ -107,7 +107,7 @@ CASES: Mapping[str, Case] = {
     "clip_grad_value": Case(make=lambda folder: clip_grad_value(0.01)),
     "collect_predictions": Case(make=lambda folder: collect_predictions("val")),
     "csv": Case(make=lambda folder: csv(folder / "metrics.csv")),
-    "cutmix": Case(make=lambda folder: cutmix(classes=3)),
+    "cutmix": Case(make=lambda folder: cutmix(num_classes=3)),
     "early_stopping": Case(make=lambda folder: early_stopping("val/loss", mode="min", restore_best=True)),
     "ema": Case(make=lambda folder: ema(0.9)),
     "freeze": Case(make=lambda folder: freeze("1.bias", until=5)),
@@ -119,7 +119,7 @@ CASES: Mapping[str, Case] = {
     "lr_monitor": Case(make=lambda folder: lr_monitor()),
     "lr_schedule": Case(make=lambda folder: lr_schedule(cosine(20))),
     "memory": Case(make=lambda folder: memory(), repeats=False),
-    "mixup": Case(make=lambda folder: mixup(classes=3)),
+    "mixup": Case(make=lambda folder: mixup(num_classes=3)),
     "performance_report": Case(make=lambda folder: performance_report()),
     "profiler": Case(make=profiler, runs_on_meta=False, repeats=False),
     "progress": Case(make=lambda folder: progress(clock=still)),
@@ -131,7 +131,9 @@ CASES: Mapping[str, Case] = {
     "stop_on_constant_predictions": Case(make=lambda folder: stop_on_constant_predictions("val", only_warn=True)),
     "stop_on_nonfinite": Case(make=lambda folder: stop_on_nonfinite(lag=10_000)),
     "swa": Case(make=lambda folder: swa(start=3)),
-    "threshold_stopping": Case(make=lambda folder: threshold_stopping("val/loss", mode="min", threshold=99.0)),
+    "threshold_stopping": Case(
+        make=lambda folder: threshold_stopping("val/loss", mode="min", divergence_threshold=99.0)
+    ),
     "throughput": Case(make=lambda folder: throughput(clock=still), repeats=False),
     "time_limit": Case(make=lambda folder: time_limit(60.0, clock=still)),
     "timing": Case(make=lambda folder: timing(clock=still), repeats=False),

@@ -59,7 +59,7 @@ def drawn(seed: int, size: int, alpha: float) -> tuple[random.Random, int, float
 
 def test_mixup_is_the_formula_of_the_paper() -> None:
     data = images(4)
-    for (x, y), (mixed_x, mixed_y, seed) in zip(data, mixed(mixup(0.4, classes=CLASSES), data), strict=True):
+    for (x, y), (mixed_x, mixed_y, seed) in zip(data, mixed(mixup(0.4, num_classes=CLASSES), data), strict=True):
         _, places, share = drawn(seed, 6, 0.4)
         hot = one_hot(y, CLASSES).float()
         others = [(index - places) % 6 for index in range(6)]
@@ -71,7 +71,7 @@ def test_mixup_is_the_formula_of_the_paper() -> None:
 def test_cutmix_pastes_one_box_and_mixes_targets_by_its_area() -> None:
     data = images(40)
     areas: set[float] = set()
-    for (x, y), (mixed_x, mixed_y, seed) in zip(data, mixed(cutmix(classes=CLASSES), data), strict=True):
+    for (x, y), (mixed_x, mixed_y, seed) in zip(data, mixed(cutmix(num_classes=CLASSES), data), strict=True):
         stream, places, share = drawn(seed, 6, 1.0)
         side = (1 - share) ** 0.5
         rows, columns = int(8 * side) // 2, int(4 * side) // 2
@@ -95,19 +95,19 @@ HOOKS: list[Callable[..., HookSet[Pair]]] = [mixup, cutmix]
 def test_targets_are_probabilities_and_the_batch_that_was_given_is_left_alone(factory: Any) -> None:
     data = images(5)
     copies = [(x.clone(), y.clone()) for x, y in data]
-    for x, y, _ in mixed(factory(1.0, classes=CLASSES), data):
+    for x, y, _ in mixed(factory(1.0, num_classes=CLASSES), data):
         assert y.shape == (6, CLASSES)
         assert y.dtype is x.dtype is torch.float32
         assert torch.allclose(y.sum(1), torch.ones(6))
     assert all(equal(one, other) for one, other in zip(data, copies, strict=True))
-    assert factory(1.0, classes=CLASSES).writes == frozenset()
+    assert factory(1.0, num_classes=CLASSES).writes == frozenset()
 
 
 @pytest.mark.parametrize("factory", HOOKS)
 def test_a_run_mixes_as_its_seed_says_and_draws_from_no_global_stream(factory: Any) -> None:
     """Keeps P12 and P68."""
     data = images(3)
-    hook = factory(1.0, classes=CLASSES)
+    hook = factory(1.0, num_classes=CLASSES)
     first, second, other = mixed(hook, data), mixed(hook, data), mixed(hook, data, seed=12)
     assert all(torch.equal(one[0], two[0]) for one, two in zip(first, second, strict=True))
     assert not all(torch.equal(one[0], two[0]) for one, two in zip(first, other, strict=True))
@@ -129,9 +129,10 @@ def test_training_is_bit_equal_to_a_loop_written_by_hand() -> None:
     """Keeps P71."""
     data = images(4)
     hooked, by_hand = flat(), flat()
-    train(hooked, data, supervised(cross_entropy), sgd(hooked), epochs=1, seed=SEED, hooks=mixup(0.4, classes=CLASSES))
+    hook = mixup(0.4, num_classes=CLASSES)
+    train(hooked, data, supervised(cross_entropy), sgd(hooked), epochs=1, seed=SEED, hooks=hook)
     optimizer = sgd(by_hand)
-    for (x, y), (_, _, seed) in zip(data, mixed(mixup(0.4, classes=CLASSES), data), strict=True):
+    for (x, y), (_, _, seed) in zip(data, mixed(mixup(0.4, num_classes=CLASSES), data), strict=True):
         _, places, share = drawn(seed, 6, 0.4)
         hot = one_hot(y, CLASSES).float()
         optimizer.zero_grad()
@@ -152,7 +153,7 @@ def test_the_share_has_the_mean_and_the_variance_of_beta(alpha: float) -> None:
 
     shares: list[Tensor] = []
     model = nn.Linear(1, 1)
-    train(model, [batch] * 4000, step, sgd(model), epochs=1, seed=0, hooks=mixup(alpha, classes=2))
+    train(model, [batch] * 4000, step, sgd(model), epochs=1, seed=0, hooks=mixup(alpha, num_classes=2))
     found = torch.stack(shares)
     variance = 1 / (4 * (2 * alpha + 1))
     assert float(found.mean()) == pytest.approx(0.5, abs=4 * (variance / 4000) ** 0.5)
@@ -161,20 +162,20 @@ def test_the_share_has_the_mean_and_the_variance_of_beta(alpha: float) -> None:
 
 def test_a_share_of_the_batches_is_mixed_and_all_have_soft_targets() -> None:
     data = images(1) * 400
-    batches = mixed(mixup(1.0, classes=CLASSES, probability=0.25), data)
+    batches = mixed(mixup(1.0, num_classes=CLASSES, probability=0.25), data)
     untouched = [torch.equal(x, data[0][0]) for x, _, _ in batches]
     assert 0.68 < sum(untouched) / 400 < 0.82
     hot = one_hot(data[0][1], CLASSES).float()
     assert {y.dtype for _, y, _ in batches} == {torch.float32}
     assert all(torch.equal(y, hot) == same for (_, y, _), same in zip(batches, untouched, strict=True))
     assert all(
-        torch.equal(x, data[0][0]) for x, _, _ in mixed(mixup(1.0, classes=CLASSES, probability=0.0), data[:9])
+        torch.equal(x, data[0][0]) for x, _, _ in mixed(mixup(1.0, num_classes=CLASSES, probability=0.0), data[:9])
     )  # fmt: skip
 
 
 def test_soft_targets_are_mixed_again_and_a_list_stays_a_list() -> None:
     data: list[Any] = [[x, y] for x, y in images(2)]
-    hooks = [mixup(1.0, classes=CLASSES), named("then", cutmix(1.0, classes=CLASSES))]
+    hooks = [mixup(1.0, num_classes=CLASSES), named("then", cutmix(1.0, num_classes=CLASSES))]
     seen: list[Any] = []
 
     def step(model: nn.Module, batch: Any) -> Tensor:
@@ -189,7 +190,7 @@ def test_soft_targets_are_mixed_again_and_a_list_stays_a_list() -> None:
 
 def test_an_item_that_is_alone_is_mixed_with_itself() -> None:
     data = images(1, size=1)
-    ((x, y, _),) = mixed(cutmix(1.0, classes=CLASSES), data)
+    ((x, y, _),) = mixed(cutmix(1.0, num_classes=CLASSES), data)
     assert torch.equal(x, data[0][0])
     assert torch.equal(y, one_hot(data[0][1], CLASSES).float())
 
@@ -207,7 +208,7 @@ def test_it_works_on_a_device_whose_values_cannot_be_read() -> None:
 
     model = flat()
     data = [(x.to("meta"), y.to("meta")) for x, y in images(2)]
-    hooks: list[Any] = [mixup(classes=CLASSES), cutmix(classes=CLASSES), {"transform_batch": note}]
+    hooks: list[Any] = [mixup(num_classes=CLASSES), cutmix(num_classes=CLASSES), {"transform_batch": note}]
     train(model, data, step, sgd(model), epochs=1, transfer=lambda batch, device: batch, hooks=hooks)
     assert [(x.is_meta, y.is_meta, tuple(y.shape)) for x, y in seen] == [(True, True, (6, CLASSES))] * 2
 
@@ -229,7 +230,7 @@ X, Y = torch.zeros(3, 2, 4, 4), torch.zeros(3, dtype=torch.int64)
 )
 def test_batches_that_cannot_be_mixed_are_refused(batch: Any, sentence: str) -> None:
     with pytest.raises(HookDefinitionError, match=sentence):
-        mixed(cutmix(classes=CLASSES), [batch])
+        mixed(cutmix(num_classes=CLASSES), [batch])
 
 
 @pytest.mark.parametrize(
@@ -237,10 +238,10 @@ def test_batches_that_cannot_be_mixed_are_refused(batch: Any, sentence: str) -> 
     [
         ({"alpha": 0.0}, r"mixup takes alpha as a finite number above 0, got 0\.0"),
         ({"alpha": float("nan")}, "got nan"),
-        ({"classes": 0}, "mixup takes classes, how many there are, as a whole number, got 0"),
+        ({"num_classes": 0}, "mixup takes num_classes, how many there are, as a whole number, got 0"),
         ({"probability": 1.5}, r"mixup takes probability as a number from 0 to 1, got 1\.5"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(HookDefinitionError, match=sentence):
-        cast("Any", mixup)(**{"alpha": 1.0, "classes": 2, **arguments})
+        cast("Any", mixup)(**{"alpha": 1.0, "num_classes": 2, **arguments})

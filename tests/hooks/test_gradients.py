@@ -136,7 +136,7 @@ def test_each_optimizers_gradients_are_clipped_on_their_own() -> None:
         (lambda: clip_grad_norm(0), r"clip_grad_norm takes max_norm as a number above 0, got 0\."),
         (lambda: clip_grad_norm(float("nan")), "clip_grad_norm takes max_norm as a number above 0, got nan"),
         (lambda: clip_grad_norm(1.0, -1), "clip_grad_norm takes norm_type as a number above 0, got -1"),
-        (lambda: clip_grad_value(-0.5), r"clip_grad_value takes limit as a number above 0, got -0\.5\."),
+        (lambda: clip_grad_value(-0.5), r"clip_grad_value takes clip_value as a number above 0, got -0\.5\."),
     ],
 )
 def test_a_bound_that_bounds_nothing_is_refused(make: Callable[[], HookSet], sentence: str) -> None:

@@ -194,14 +194,14 @@ def test_a_run_that_failed_is_left_as_it_is() -> None:
 )
 def test_it_stops_as_soon_as_a_value_is_good_enough(values: list[float | None], threshold: float, epochs: int) -> None:
     greater = [None if value is None else -value for value in values]
-    smaller_is_better = early_stopping("score", mode="min", patience=99, threshold=threshold)
-    greater_is_better = early_stopping("score", mode="max", patience=99, threshold=-threshold)
+    smaller_is_better = early_stopping("score", mode="min", patience=99, stopping_threshold=threshold)
+    greater_is_better = early_stopping("score", mode="max", patience=99, stopping_threshold=-threshold)
     assert run([scripted(values), smaller_is_better], len(values)).at.epochs == epochs
     assert run([scripted(greater), greater_is_better], len(values)).at.epochs == epochs
 
 
 def test_a_value_that_is_good_enough_is_the_best_though_it_is_better_by_little() -> None:
-    hook = early_stopping("score", mode="min", patience=2, min_delta=1.0, threshold=3.0, restore_best=True)
+    hook = early_stopping("score", mode="min", patience=2, min_delta=1.0, stopping_threshold=3.0, restore_best=True)
     model = linear()
     seen: list[list[Tensor]] = []
     note: HookDict = {"on_epoch_end": lambda ctx: seen.append(weights(ctx.run.model))}
@@ -220,7 +220,7 @@ def test_values_before_the_start_are_not_judged() -> None:
     result = run([scripted([1, 2, 3, 2, 2.5, 2.5, 2.5]), hook])
     assert result.hook_states["early_stopping"] == Best(value=2, updates=8, failures=2, judged=6)
     assert result.at.epochs == 6
-    hook = early_stopping("score", mode="min", patience=2, start=4, threshold=1.0)
+    hook = early_stopping("score", mode="min", patience=2, start=4, stopping_threshold=1.0)
     assert run([scripted([1, 3, 3, 3]), hook]).at.epochs == 4
 
 
@@ -264,8 +264,8 @@ def test_without_restore_best_nothing_is_written_or_copied() -> None:
         ({"mode": "min", "patience": 1.5}, r"early_stopping takes patience as a whole number from 0 on, got 1\.5"),
         ({"mode": "min", "min_delta": -0.1}, r"early_stopping takes min_delta as a finite number from 0 on, got -0\.1"),
         ({"mode": "min", "min_delta": NAN}, "early_stopping takes min_delta as a finite number from 0 on, got nan"),
-        ({"mode": "min", "threshold": NAN}, "early_stopping takes threshold as a finite number, got nan"),
-        ({"mode": "min", "threshold": "low"}, "early_stopping takes threshold as a finite number, got 'low'"),
+        ({"mode": "min", "stopping_threshold": NAN}, "takes stopping_threshold as a finite number, got nan"),
+        ({"mode": "min", "stopping_threshold": "low"}, "takes stopping_threshold as a finite number, got 'low'"),
         ({"mode": "min", "start": -1}, "early_stopping takes start as a whole number from 0 on, got -1"),
         ({"mode": "min", "monitor": "*"}, r"watches one value by its name, such as 'val/loss', got '\*'"),
     ],

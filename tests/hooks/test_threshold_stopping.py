@@ -31,18 +31,19 @@ def test_it_stops_at_so_many_values_in_a_row_that_are_worse(
     values: list[float | None], patience: int, epochs: int
 ) -> None:
     greater = [None if value is None else -value for value in values]
-    smaller_is_better = threshold_stopping("score", mode="min", threshold=3, patience=patience)
-    greater_is_better = threshold_stopping("score", mode="max", threshold=-3, patience=patience)
+    smaller_is_better = threshold_stopping("score", mode="min", divergence_threshold=3, patience=patience)
+    greater_is_better = threshold_stopping("score", mode="max", divergence_threshold=-3, patience=patience)
     assert run([scripted(values), smaller_is_better], len(values)).at.epochs == epochs
     assert run([scripted(greater), greater_is_better], len(values)).at.epochs == epochs
 
 
 def test_the_end_says_which_value_was_worse_than_what() -> None:
-    result = run([scripted([1, 4, 4.25]), threshold_stopping("score", mode="min", threshold=3.5, patience=2)])
+    hook = threshold_stopping("score", mode="min", divergence_threshold=3.5, patience=2)
+    result = run([scripted([1, 4, 4.25]), hook])
     reason = "score is 4.25, worse than the threshold 3.5 for 2 values"
     assert result.end == Stopped(reason, ("threshold_stopping",))
     assert result.hook_states["threshold_stopping"] == Streak(failures=2, judged=3)
-    result = run([scripted([NAN]), threshold_stopping("score", mode="max", threshold=0.5)])
+    result = run([scripted([NAN]), threshold_stopping("score", mode="max", divergence_threshold=0.5)])
     assert result.end == Stopped("score is nan, worse than the threshold 0.5 for 1 value", ("threshold_stopping",))
 
 
@@ -51,7 +52,7 @@ def test_a_value_of_an_evaluation_is_judged_once_also_in_a_run_without_epochs() 
     model = linear()
     result = train(
         model, batches(3), squares, sgd(model), max_updates=90, evaluations=[evaluation],
-        hooks=threshold_stopping("val/score", mode="min", threshold=2.0, patience=3),
+        hooks=threshold_stopping("val/score", mode="min", divergence_threshold=2.0, patience=3),
     )  # fmt: skip
     assert result.at.updates == 18
     assert isinstance(result.end, Stopped)
@@ -59,14 +60,14 @@ def test_a_value_of_an_evaluation_is_judged_once_also_in_a_run_without_epochs() 
 
 def test_a_set_of_hooks_is_as_new_in_a_second_run() -> None:
     """Keeps P12."""
-    hook = threshold_stopping("score", mode="min", threshold=2.0, patience=2)
+    hook = threshold_stopping("score", mode="min", divergence_threshold=2.0, patience=2)
     assert [run([scripted([5, 1, 5, 5, 5]), hook]).at.epochs for _ in range(2)] == [4, 4]
 
 
 def test_a_value_that_nothing_provides_is_refused() -> None:
     """Keeps P03."""
     with pytest.raises(MissingValueError, match=r"'threshold_stopping' reads 'val/acc'"):
-        run([threshold_stopping("val/acc", mode="max", threshold=0.5)])
+        run([threshold_stopping("val/acc", mode="max", divergence_threshold=0.5)])
 
 
 @pytest.mark.parametrize(
@@ -74,12 +75,12 @@ def test_a_value_that_nothing_provides_is_refused() -> None:
     [
         ({"mode": "auto"}, r"threshold_stopping\('score'\) takes mode='min' if smaller is better, .*got 'auto'"),
         ({"patience": -1}, "threshold_stopping takes patience as a whole number from 0 on, got -1"),
-        ({"threshold": NAN}, "threshold_stopping takes threshold as a finite number, got nan"),
-        ({"threshold": math.inf}, "threshold_stopping takes threshold as a finite number, got inf"),
-        ({"threshold": True}, "threshold_stopping takes threshold as a finite number, got True"),
+        ({"divergence_threshold": NAN}, "takes divergence_threshold as a finite number, got nan"),
+        ({"divergence_threshold": math.inf}, "takes divergence_threshold as a finite number, got inf"),
+        ({"divergence_threshold": True}, "takes divergence_threshold as a finite number, got True"),
         ({"monitor": ""}, "threshold_stopping watches one value by its name, such as 'val/loss', got ''"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(HookDefinitionError, match=sentence):
-        cast("Any", threshold_stopping)(**{"monitor": "score", "mode": "min", "threshold": 1.0, **arguments})
+        cast("Any", threshold_stopping)(**{"monitor": "score", "mode": "min", "divergence_threshold": 1.0, **arguments})

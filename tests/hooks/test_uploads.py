@@ -194,7 +194,7 @@ def test_a_table_goes_on_in_the_run_as_on_the_disk(tmp_path: Path) -> None:
 
 def test_files_go_to_a_destination_of_the_hooks_own(tmp_path: Path, log: Path) -> None:
     own = PartialDestination(name="elsewhere", root=tmp_path / "mirror")
-    run(tmp_path / "runs", upload(log, own=own))
+    run(tmp_path / "runs", upload(log, destination=own))
     (found,) = (tmp_path / "mirror" / "tests" / "elsewhere").glob("*/artifacts/training.log")
     assert found.read_text() == "begun\n"
     assert artifacts(tmp_path / "runs") == {}
@@ -202,7 +202,7 @@ def test_files_go_to_a_destination_of_the_hooks_own(tmp_path: Path, log: Path) -
 
 def test_a_complete_destination_needs_no_experiment(tmp_path: Path, log: Path) -> None:
     own = PartialDestination(project="p", name="n", root=tmp_path, cloud=CloudDestination(mode=None))
-    run(None, upload(log, own=own))
+    run(None, upload(log, destination=own))
     assert [one.key.partition("/")[2] for one in open_store(tmp_path / "p" / "n").list()] == ["artifacts/training.log"]
 
 
@@ -218,7 +218,7 @@ def test_a_destination_that_cannot_be_written_is_refused_before_the_first_batch(
     seen: list[BatchBegin] = []
     own = PartialDestination(root=log / "below a file")
     with pytest.raises(StorageError, match="could not be written to"):
-        run(tmp_path / "runs", upload(log, own=own), {"on_batch_begin": seen.append})
+        run(tmp_path / "runs", upload(log, destination=own), {"on_batch_begin": seen.append})
     assert seen == []
 
 
@@ -268,7 +268,7 @@ def test_a_folder_is_refused_with_what_to_write(tmp_path: Path) -> None:
         ({"paths": 3}, "a str or a Path each, got 3"),
         ({"paths": ["a", ""]}, "a str or a Path each, got ''"),
         ({"paths": "a", "when": 5}, r"when as a trigger, such as every\(1, 'epochs'\), got 5"),
-        ({"paths": "a", "own": experiment("runs")}, r"own as a PartialDestination\(...\), got Experiment"),
+        ({"paths": "a", "destination": experiment("runs")}, r"as a PartialDestination\(...\), got Experiment"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_at_once(arguments: Any, sentence: str) -> None:

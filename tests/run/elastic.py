@@ -146,7 +146,7 @@ def _read(plan: Plan) -> Iterable[Batch]:
     data: Any = [(x[0], y[0]) for x, y in batches(24, size=1)] if plan.plain else Noisy(samples=SAMPLES)
     if plan.reader == "torch workers":
         return cast("Iterable[Batch]", DataLoader(data, plan.batch, num_workers=2))
-    return seeded_loader(data, batch_size=plan.batch, seed=5, workers=2 if plan.reader == "seeded workers" else 0)
+    return seeded_loader(data, batch_size=plan.batch, seed=5, num_workers=2 if plan.reader == "seeded workers" else 0)
 
 
 def fail(*given: object) -> None:

@@ -120,7 +120,7 @@ def ran(
     data, trace, model = Noisy(), list[tuple[object, ...]](), network()
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
     checked = [(torch.randn(4, 3, generator=torch.Generator().manual_seed(one)), torch.zeros(4, 2)) for one in range(2)]
-    loader = seeded_loader(data, batch_size=3, seed=5, workers=program.workers)
+    loader = seeded_loader(data, batch_size=3, seed=5, num_workers=program.workers)
     result = train(
         model,
         loader if program.sized else Unsized(loader),

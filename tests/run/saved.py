@@ -19,7 +19,7 @@ def experiment(folder: Path | str, **more: Any) -> Experiment:
 def loader(samples: int = 24, batch_size: int = 4, workers: int = 0) -> SeededLoader[Batch]:
     generator = torch.Generator().manual_seed(1)
     data = [(torch.randn(3, generator=generator), torch.randn(2, generator=generator)) for _ in range(samples)]
-    return seeded_loader(data, batch_size=batch_size, seed=2, workers=workers)
+    return seeded_loader(data, batch_size=batch_size, seed=2, num_workers=workers)
 
 
 def run(

@@ -34,11 +34,12 @@ def check_seed(seed: object) -> None:
         raise RunDefinitionError(f"seeded_loader takes seed as a whole number, such as seed=0, got {seed!r}.")
 
 
-def check_collate(collate: object) -> None:
+def check_collate_fn(collate_fn: object) -> None:
     """Refuse what is no function."""
-    if collate is not None and not callable(collate):
+    if collate_fn is not None and not callable(collate_fn):
         raise RunDefinitionError(
-            f"seeded_loader takes collate as a function of the list of a batch's samples, or None, got {collate!r}."
+            "seeded_loader takes collate_fn as a function of the list of a batch's samples, or None, got "
+            f"{collate_fn!r}."
         )
 
 

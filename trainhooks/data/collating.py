@@ -22,8 +22,8 @@ def collated(samples: Sequence[object]) -> object:
         parts = cast("Sequence[Sequence[object]]", samples)
         if any(len(part) != len(parts[0]) for part in parts):
             raise RuntimeError(
-                "The samples of a batch have sequences of different lengths; give seeded_loader collate=, a function "
-                "of the list of samples that pads or packs them."
+                "The samples of a batch have sequences of different lengths; give seeded_loader collate_fn=, a "
+                "function of the list of samples that pads or packs them."
             )
         return _like(parts[0], [collated(column) for column in zip(*parts, strict=True)])
     if type(sample) is dict:

@@ -23,12 +23,12 @@ B_co = TypeVar("B_co", covariant=True)
 class Fetch(Dataset[B_co]):
     """A dataset of batches, for a `DataLoader`: takes places, gives batches, in the main process or in a worker.
 
-    Before each sample is read, and before a `collate` is called, the random streams begin anew.
+    Before each sample is read, and before a `collate_fn` is called, the random streams begin anew.
     """
 
     dataset: Samples[object]
     seed: int
-    collate: Collate | None
+    collate_fn: Collate | None
     """None: `collated`, which draws nothing."""
     _draws: bool = field(init=False)
     _whole: bool = field(init=False)
@@ -37,17 +37,17 @@ class Fetch(Dataset[B_co]):
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_draws", not draws_nothing(self.dataset))
         object.__setattr__(self, "_whole", reads_whole_batches(self.dataset))
-        object.__setattr__(self, "_columns", columns_of(self.dataset) if self.collate is None else ())
+        object.__setattr__(self, "_columns", columns_of(self.dataset) if self.collate_fn is None else ())
 
     def __getitem__(self, place: Place) -> B_co:
         in_main = get_worker_info() is None
-        draws = self._draws or self.collate is not None
+        draws = self._draws or self.collate_fn is not None
         try:
             with streams_put_back() if draws and in_main else nullcontext():
                 return cast("B_co", self._batch(place))
         except StopIteration as error:  # would end the epoch without a word
             raise RuntimeError(
-                f"The dataset or its collate raised StopIteration in batch {place.number} of epoch {place.epoch}."
+                f"The dataset or its collate_fn raised StopIteration in batch {place.number} of epoch {place.epoch}."
             ) from error
 
     def _batch(self, place: Place) -> object:
@@ -55,10 +55,10 @@ class Fetch(Dataset[B_co]):
             rows = torch.tensor(place.samples)
             return tuple(column[rows] for column in self._columns)
         samples = self._samples(place)
-        if self.collate is None:
+        if self.collate_fn is None:
             return collated(samples)
         seed_streams(word_of("batch", self.seed, place.epoch, place.number))
-        return self.collate(samples)
+        return self.collate_fn(samples)
 
     def _samples(self, place: Place) -> list[object]:
         if not self._draws:

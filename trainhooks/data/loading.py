@@ -14,7 +14,7 @@ from trainhooks.errors import RunDefinitionError
 from .arguments import (
     Collate,
     Samples,
-    check_collate,
+    check_collate_fn,
     check_count,
     check_place,
     check_rank,
@@ -99,31 +99,31 @@ class SeededLoader(Generic[B_co]):
 @overload
 def seeded_loader(  # how many tensors there are is not in the type, so any tuple may be expected of it
     dataset: TensorDataset | Subset[tuple[Tensor, ...]], *, batch_size: int, seed: int, shuffle: bool = True,
-    drop_last: bool = False, workers: int = 0, collate: None = None,
+    drop_last: bool = False, num_workers: int = 0, collate_fn: None = None,
 ) -> SeededLoader[tuple[Any, ...]]: ...  # fmt: skip
 @overload
 def seeded_loader(
     dataset: Samples[_Unknown], *, batch_size: int, seed: int, shuffle: bool = True, drop_last: bool = False,
-    workers: int = 0, collate: None = None,
+    num_workers: int = 0, collate_fn: None = None,
 ) -> SeededLoader[Any]: ...  # fmt: skip
 @overload
 def seeded_loader(  # the numbers of a batch become a tensor
     dataset: Samples[tuple[Tensor, float]], *, batch_size: int, seed: int, shuffle: bool = True,
-    drop_last: bool = False, workers: int = 0, collate: None = None,
+    drop_last: bool = False, num_workers: int = 0, collate_fn: None = None,
 ) -> SeededLoader[tuple[Tensor, Tensor]]: ...  # fmt: skip
 @overload
 def seeded_loader(
     dataset: Samples[T], *, batch_size: int, seed: int, shuffle: bool = True, drop_last: bool = False,
-    workers: int = 0, collate: None = None,
+    num_workers: int = 0, collate_fn: None = None,
 ) -> SeededLoader[T]: ...  # fmt: skip
 @overload
 def seeded_loader(
     dataset: Samples[T], *, batch_size: int, seed: int, shuffle: bool = True, drop_last: bool = False,
-    workers: int = 0, collate: Callable[[list[T]], B],
+    num_workers: int = 0, collate_fn: Callable[[list[T]], B],
 ) -> SeededLoader[B]: ...  # fmt: skip
 def seeded_loader(
     dataset: Samples[object], *, batch_size: int, seed: int, shuffle: bool = True, drop_last: bool = False,
-    workers: int = 0, collate: object = None,
+    num_workers: int = 0, collate_fn: object = None,
 ) -> SeededLoader[object]:  # fmt: skip
     """Batches of a dataset, in an order that depends on the seed and the epoch alone.
 
@@ -143,9 +143,9 @@ def seeded_loader(
         seed: Any whole number.
         shuffle: Whether each epoch has an order of its own; otherwise it is the dataset's.
         drop_last: Leave out what is too little to give each process a full batch.
-        workers: Processes that read ahead; 0 reads in this one. They stay, with their copy of the dataset, as long as
-            the loader.
-        collate: Makes a batch of a list of samples, by default as torch's `default_collate` does, but tuples stay
+        num_workers: Processes that read ahead; 0 reads in this one. They stay, with their copy of the dataset, as long
+            as the loader.
+        collate_fn: Makes a batch of a list of samples, by default as torch's `default_collate` does, but tuples stay
             tuples. It may draw from the random streams too.
 
     Raises:
@@ -164,15 +164,15 @@ def seeded_loader(
 
     samples = checked_length(dataset)
     check_count("seeded_loader", "batch_size", batch_size, 1)
-    check_count("seeded_loader", "workers", workers, 0)
+    check_count("seeded_loader", "num_workers", num_workers, 0)
     check_seed(seed)
-    check_collate(collate)
+    check_collate_fn(collate_fn)
     if drop_last and samples < batch_size:
         raise RunDefinitionError(
             f"seeded_loader with drop_last=True has no batch: the dataset has {samples} samples, and "
             f"batch_size={batch_size}; give a smaller batch_size, or drop_last=False."
         )
-    readers = Readers(Fetch[object](dataset, seed, cast("Collate | None", collate)), workers)
+    readers = Readers(Fetch[object](dataset, seed, cast("Collate | None", collate_fn)), num_workers)
     return SeededLoader(
         samples=samples, batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, at_most=None,
         readers=readers,

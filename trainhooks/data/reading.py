@@ -52,14 +52,14 @@ class Readers(Generic[B]):
     """Those who fetch batches, one after another, in the order asked for."""
 
     fetch: Fetch[B]
-    workers: int
+    num_workers: int
     _all: list[Reader] = field(init=False, factory=list[Reader])
 
     def __attrs_post_init__(self) -> None:
         weakref.finalize(self, _end_all, self._all)
 
     def __reduce__(self) -> tuple[type["Readers[B]"], tuple[Fetch[B], int]]:
-        return Readers, (self.fetch, self.workers)  # processes stay where they are
+        return Readers, (self.fetch, self.num_workers)  # processes stay where they are
 
     def read(self, places: EpochPlaces) -> Iterator[B]:
         """The batches of these places. Whoever reads while another still does gets workers of their own."""
@@ -84,7 +84,7 @@ class Readers(Generic[B]):
         loader = DataLoader[Any](
             self.fetch, batch_size=None, sampler=feed, collate_fn=Carried if pins else _as_it_is, pin_memory=pins,
             generator=torch.Generator(),  # else it would draw from the global one
-            num_workers=self.workers, persistent_workers=self.workers > 0, worker_init_fn=stand_firm,
+            num_workers=self.num_workers, persistent_workers=self.num_workers > 0, worker_init_fn=stand_firm,
         )  # fmt: skip
         self._all.append(Reader(loader, feed))
         return self._all[-1]

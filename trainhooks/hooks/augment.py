@@ -15,17 +15,17 @@ Mix: TypeAlias = Callable[[Tensor, int, float, random.Random], tuple[Tensor, flo
 """Takes inputs, the places to roll them by, the share to keep and a stream; gives mixed inputs and the share kept."""
 
 
-def mixup(alpha: float = 0.2, *, classes: int, probability: float = 1.0) -> HookSet[tuple[Tensor, Tensor]]:
+def mixup(alpha: float = 0.2, *, num_classes: int, probability: float = 1.0) -> HookSet[tuple[Tensor, Tensor]]:
     """Mix every item of a batch `(x, y)` with another one, and their targets in the same proportion.
 
     `x` becomes `share * x + (1 - share) * other`, one share for the batch, from Beta(`alpha`, `alpha`); the others are
     the batch rolled by a random number of places, so no item is mixed with itself unless it is alone. `y`, class
-    indices of shape (n,) or probabilities of shape (n, classes), becomes probabilities of shape (n, classes), of the
-    type of `x`, also in batches that are not mixed. Both are new tensors. `cross_entropy` takes such targets.
+    indices of shape (n,) or probabilities of shape (n, num_classes), becomes probabilities of shape (n, num_classes),
+    of the type of `x`, also in batches that are not mixed. Both are new tensors. `cross_entropy` takes such targets.
 
     Args:
         alpha: Both parameters of the Beta distribution, above 0; the smaller, the closer to one of two items.
-        classes: How many classes there are.
+        num_classes: How many classes there are.
         probability: With which a batch is mixed, from 0 to 1.
 
     Raises:
@@ -35,13 +35,13 @@ def mixup(alpha: float = 0.2, *, classes: int, probability: float = 1.0) -> Hook
     ratio of two Gammas, drawn from a stream of its own that `ctx.generator("mixup")` seeds.
 
     Example:
-        >>> mixup(0.2, classes=10)
+        >>> mixup(0.2, num_classes=10)
         HookSet('mixup': transform_batch)
     """
-    return _mixing("mixup", _blended, alpha, classes, probability)
+    return _mixing("mixup", _blended, alpha, num_classes, probability)
 
 
-def cutmix(alpha: float = 1.0, *, classes: int, probability: float = 1.0) -> HookSet[tuple[Tensor, Tensor]]:
+def cutmix(alpha: float = 1.0, *, num_classes: int, probability: float = 1.0) -> HookSet[tuple[Tensor, Tensor]]:
     """Paste a box of another image into every image of a batch `(x, y)`, and mix their targets by area.
 
     `x` has shape (n, ..., height, width). The box is the same for the whole batch: of the image's proportions, its
@@ -51,7 +51,7 @@ def cutmix(alpha: float = 1.0, *, classes: int, probability: float = 1.0) -> Hoo
 
     Args:
         alpha: Both parameters of the Beta distribution, above 0; 1 makes every area as likely.
-        classes: How many classes there are.
+        num_classes: How many classes there are.
         probability: With which a batch is mixed, from 0 to 1.
 
     Raises:
@@ -61,18 +61,18 @@ def cutmix(alpha: float = 1.0, *, classes: int, probability: float = 1.0) -> Hoo
     Beta as with `mixup`, from `ctx.generator("cutmix")`.
 
     Example:
-        >>> cutmix(1.0, classes=10, probability=0.5)
+        >>> cutmix(1.0, num_classes=10, probability=0.5)
         HookSet('cutmix': transform_batch)
     """
-    return _mixing("cutmix", _pasted, alpha, classes, probability)
+    return _mixing("cutmix", _pasted, alpha, num_classes, probability)
 
 
-def _mixing(name: str, mix: Mix, alpha: float, classes: int, probability: float) -> HookSet[tuple[Tensor, Tensor]]:
-    _check(name, alpha, classes, probability)
+def _mixing(name: str, mix: Mix, alpha: float, num_classes: int, probability: float) -> HookSet[tuple[Tensor, Tensor]]:
+    _check(name, alpha, num_classes, probability)
 
     def transform_batch(ctx: BatchBegin[tuple[Tensor, Tensor]], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        x, y = _checked(name, batch, classes)
-        targets = (one_hot(y.long(), classes) if y.dim() == 1 else y).to(x.dtype)
+        x, y = _checked(name, batch, num_classes)
+        targets = (one_hot(y.long(), num_classes) if y.dim() == 1 else y).to(x.dtype)
         stream = random.Random(ctx.generator(name).initial_seed())
         if stream.random() < probability:
             places = stream.randrange(1, len(x)) if len(x) > 1 else 0
@@ -113,7 +113,7 @@ def _like(batch: object, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return cast("tuple[Tensor, Tensor]", pair)
 
 
-def _checked(name: str, batch: object, classes: int) -> tuple[Tensor, Tensor]:
+def _checked(name: str, batch: object, num_classes: int) -> tuple[Tensor, Tensor]:
     parts = cast("tuple[object, ...]", batch) if isinstance(batch, tuple | list) else ()
     x, y = parts if len(parts) == 2 else (None, None)
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
@@ -121,19 +121,21 @@ def _checked(name: str, batch: object, classes: int) -> tuple[Tensor, Tensor]:
     if not x.is_floating_point():
         raise HookDefinitionError(f"{name} mixes inputs of a floating type, got x of {x.dtype}; convert it first.")
     indices = y.dim() == 1 and not y.is_floating_point()
-    probabilities = y.dim() == 2 and y.shape[1] == classes and y.is_floating_point()
+    probabilities = y.dim() == 2 and y.shape[1] == num_classes and y.is_floating_point()
     if not x.shape or not (indices or probabilities) or len(x) != len(y):
         raise HookDefinitionError(
-            f"{name} takes y as class indices of shape (n,) or probabilities of shape (n, {classes}), with as many "
+            f"{name} takes y as class indices of shape (n,) or probabilities of shape (n, {num_classes}), with as many "
             f"items as x; got y of {y.dtype} and shape {tuple(y.shape)}, x of shape {tuple(x.shape)}."
         )
     return x, y
 
 
-def _check(name: str, alpha: object, classes: object, probability: object) -> None:
+def _check(name: str, alpha: object, num_classes: object, probability: object) -> None:
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0.0 < alpha < math.inf:
         raise HookDefinitionError(f"{name} takes alpha as a finite number above 0, got {alpha!r}.")
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
-        raise HookDefinitionError(f"{name} takes classes, how many there are, as a whole number, got {classes!r}.")
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+        raise HookDefinitionError(
+            f"{name} takes num_classes, how many there are, as a whole number, got {num_classes!r}."
+        )
     if not isinstance(probability, int | float) or isinstance(probability, bool) or not 0.0 <= probability <= 1.0:
         raise HookDefinitionError(f"{name} takes probability as a number from 0 to 1, got {probability!r}.")

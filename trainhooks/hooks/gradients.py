@@ -47,14 +47,14 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
     return HookSet(name="clip_grad_norm", writes=writes, collective=True, transform_gradients=transform_gradients)
 
 
-def clip_grad_value(limit: float) -> HookSet:
-    """Clamp every element of each update's gradients to [-`limit`, `limit`].
+def clip_grad_value(clip_value: float) -> HookSet:
+    """Clamp every element of each update's gradients to [-`clip_value`, `clip_value`].
 
     Args:
-        limit: Greatest absolute value of an element, above 0.
+        clip_value: Greatest absolute value of an element, above 0.
 
     Raises:
-        HookDefinitionError: if the limit is not above 0.
+        HookDefinitionError: if it is not above 0.
 
     Source: torch's `clip_grad_value_`.
 
@@ -62,11 +62,11 @@ def clip_grad_value(limit: float) -> HookSet:
         >>> clip_grad_value(0.5)
         HookSet('clip_grad_value': transform_gradients)
     """
-    _check_positive("clip_grad_value", "limit", limit)
+    _check_positive("clip_grad_value", "clip_value", clip_value)
 
     def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
         put_gradients(ctx.parameters, gradients)  # where torch's function looks for them
-        clip_grad_value_(ctx.parameters, limit)
+        clip_grad_value_(ctx.parameters, clip_value)
         return gradients
 
     writes = frozenset({"gradients"})

@@ -45,12 +45,12 @@ def reduce_on_plateau(
     min_lr: float = 0.0,
     cooldown: int = 0,
 ) -> HookSet:
-    """Multiply every learning rate by `factor` when a value has not improved for more than `patience` values in a row.
+    """Multiply every learning rate by `factor` at the failure to improve that follows `patience` of them in a row.
 
     Every new value is judged once, at the end of the evaluation or the epoch that brought it, so this works in a run
-    without epochs too. An epoch or evaluation without a new value does not count; NaN counts as no improvement. The
-    meaning of `patience` is PyTorch's: the rate falls at the failure after those, so with 0 at the first; that is one
-    later than `early_stopping` counts. Not together with `lr_schedule`, which sets each rate anew from its first value.
+    without epochs too. An epoch or evaluation without a new value does not count; NaN counts as no improvement.
+    PyTorch counts `patience` so: with 0 the rate falls at the first failure; that is one later than `early_stopping`
+    counts. Not together with `lr_schedule`, which sets each rate anew from its first value.
 
     Args:
         monitor: Name of the value, such as `"val/loss"`.

@@ -60,11 +60,11 @@ def early_stopping(
     mode: Mode,
     patience: int = 3,
     min_delta: float = 0.0,
-    threshold: float | None = None,
+    stopping_threshold: float | None = None,
     start: int = 0,
     restore_best: bool = False,
 ) -> HookSet:
-    """Stop when a value has not improved for `patience` values in a row.
+    """Stop at the `patience`-th value in a row that is no improvement, or at one as good as `stopping_threshold`.
 
     Every new value is judged once, at the end of the evaluation or the epoch that brought it, so this works in a run
     without epochs too. An epoch or evaluation without a new value does not count; NaN counts as no improvement.
@@ -74,7 +74,7 @@ def early_stopping(
         mode: `"min"` if smaller is better, `"max"` if greater is; never guessed from the name.
         patience: Failures to improve in a row at which the run stops; 0 means 1.
         min_delta: A value is better only by more than this, 0 or greater, in the value's own unit.
-        threshold: Stop at once when a value is this good, the threshold included; None for never.
+        stopping_threshold: Stop at once when a value is this good, the threshold included; None for never.
         start: Values that come at fewer finished updates than this are not judged.
         restore_best: Whether a run that is completed or stopped gets the model's state at the best value back. Keeps a
             copy of the state on the model's devices, of a sharded model each rank of its part, and every rank calls it.
@@ -93,21 +93,21 @@ def early_stopping(
     check_count("early_stopping", "patience", patience, 0)
     check_number("early_stopping", "min_delta", min_delta)
     check_count("early_stopping", "start", start, 0)
-    if threshold is not None:
-        _check_threshold("early_stopping", threshold)
+    if stopping_threshold is not None:
+        _check_threshold("early_stopping", "stopping_threshold", stopping_threshold)
 
     def judge(ctx: EpochEnd | EvaluationEnd, best: Best) -> tuple[Best, Stop | None]:
         value, judged = new_value(ctx, monitor, best.judged)
         if value is None or ctx.at.updates < start:
             return evolve(best, judged=judged), None
-        good = threshold is not None and not _is_worse(value, threshold, mode)
+        good = stopping_threshold is not None and not _is_worse(value, stopping_threshold, mode)
         if is_better(value, best.value, mode, 0.0 if good else min_delta):
             weights = _copy(ctx.run.model) if restore_best else None
             best = Best(value=value, updates=ctx.at.updates, judged=judged, weights=weights)
         else:
             best = evolve(best, failures=best.failures + 1, judged=judged)
         if good:
-            return best, Stop(f"{monitor} is {value:.6g}, as good as the threshold {threshold:.6g}")
+            return best, Stop(f"{monitor} is {value:.6g}, as good as the threshold {stopping_threshold:.6g}")
         return best, Stop(_reason(monitor, best)) if best.failures >= max(patience, 1) else None
 
     reads = frozenset({monitor})
@@ -120,8 +120,8 @@ def early_stopping(
     )  # fmt: skip
 
 
-def threshold_stopping(monitor: str, *, mode: Mode, threshold: float, patience: int = 1) -> HookSet:
-    """Stop when a value has been worse than a threshold for `patience` values in a row.
+def threshold_stopping(monitor: str, *, mode: Mode, divergence_threshold: float, patience: int = 1) -> HookSet:
+    """Stop at the `patience`-th value in a row that is worse than `divergence_threshold`.
 
     For runs that are not worth their time: a loss that explodes, an accuracy that stays low. Values are judged as in
     `early_stopping`: each new one once; NaN is worse than any threshold, and a value equal to it is not.
@@ -129,30 +129,30 @@ def threshold_stopping(monitor: str, *, mode: Mode, threshold: float, patience: 
     Args:
         monitor: Name of the value, such as `"val/loss"`.
         mode: `"min"` if smaller is better, `"max"` if greater is; never guessed from the name.
-        threshold: The worst value that is good enough, finite, in the value's own unit.
+        divergence_threshold: The worst value that is good enough, finite, in the value's own unit.
         patience: Values in a row at which the run stops; 0 means 1.
 
     Raises:
         HookDefinitionError: if an argument is none of these.
 
     Example:
-        >>> threshold_stopping("train/loss", mode="min", threshold=20.0, patience=2)
+        >>> threshold_stopping("train/loss", mode="min", divergence_threshold=20.0, patience=2)
         HookSet('threshold_stopping': on_evaluation_end, on_epoch_end)
     """
     check_monitor("threshold_stopping", monitor, mode)
     check_count("threshold_stopping", "patience", patience, 0)
-    _check_threshold("threshold_stopping", threshold)
+    _check_threshold("threshold_stopping", "divergence_threshold", divergence_threshold)
 
     def judge(ctx: EpochEnd | EvaluationEnd, streak: Streak) -> tuple[Streak, Stop | None]:
         value, judged = new_value(ctx, monitor, streak.judged)
         if value is None:
             return streak, None
-        if not _is_worse(value, threshold, mode):
+        if not _is_worse(value, divergence_threshold, mode):
             return Streak(judged=judged), None
         streak = Streak(failures=streak.failures + 1, judged=judged)
         if streak.failures < max(patience, 1):
             return streak, None
-        values = f", worse than the threshold {threshold:.6g} for {_counted(streak.failures)}"
+        values = f", worse than the threshold {divergence_threshold:.6g} for {_counted(streak.failures)}"
         return streak, Stop(f"{monitor} is {value:.6g}{values}")
 
     reads = frozenset({monitor})
@@ -198,6 +198,6 @@ def _copy(model: nn.Module) -> dict[str, object]:
     return {name: part.detach().clone() if isinstance(part, Tensor) else deepcopy(part) for name, part in state.items()}
 
 
-def _check_threshold(factory: str, threshold: object) -> None:
+def _check_threshold(factory: str, argument: str, threshold: object) -> None:
     if not isinstance(threshold, int | float) or isinstance(threshold, bool) or not math.isfinite(threshold):
-        raise HookDefinitionError(f"{factory} takes threshold as a finite number, got {threshold!r}.")
+        raise HookDefinitionError(f"{factory} takes {argument} as a finite number, got {threshold!r}.")

@@ -64,7 +64,9 @@ class Uploads:
     """Whether the place to send to was tried."""
 
 
-def upload(paths: Paths, *, when: Trigger = every(1, "epochs"), own: PartialDestination = _THE_EXPERIMENTS) -> HookSet:
+def upload(
+    paths: Paths, *, when: Trigger = every(1, "epochs"), destination: PartialDestination = _THE_EXPERIMENTS
+) -> HookSet:
     """Copy files into the run's folder, under `artifacts/`, at some of its points and at its end, however it ends.
 
     A file is named as it is; one that a pattern found, by its path from the pattern's last fixed folder, so that
@@ -78,7 +80,8 @@ def upload(paths: Paths, *, when: Trigger = every(1, "epochs"), own: PartialDest
         paths: A path or several; `~`, and patterns with `*`, `?`, `[...]` and `**`, looked for anew at each point. What
             is not there yet is left out, with one warning.
         when: The points, in any unit.
-        own: Where to, as far as it differs from the experiment's: in another bucket or root, a folder of the same run.
+        destination: Where to, as far as it differs from the experiment's: in another bucket or root, a folder of the
+            same run.
 
     Raises:
         HookDefinitionError: if an argument is none of these; in the run, if a path is a folder, or if two files would
@@ -96,21 +99,21 @@ def upload(paths: Paths, *, when: Trigger = every(1, "epochs"), own: PartialDest
         raise HookDefinitionError("upload takes paths, one or several, got none.")
     if not isinstance(when, Trigger):
         raise HookDefinitionError(f"upload takes when as a trigger, such as every(1, 'epochs'), got {when!r}.")
-    if not isinstance(own, PartialDestination):
-        raise HookDefinitionError(f"upload takes own as a PartialDestination(...), got {own!r}.")
+    if not isinstance(destination, PartialDestination):
+        raise HookDefinitionError(f"upload takes destination as a PartialDestination(...), got {destination!r}.")
 
     def begin(ctx: TrainBegin, state: Uploads) -> tuple[Uploads, None]:
-        folder = _folder(ctx.run, own)
-        if own != _THE_EXPERIMENTS:  # the experiment's own place was tried
+        folder = _folder(ctx.run, destination)
+        if destination != _THE_EXPERIMENTS:  # the experiment's own place was tried
             probe(folder)
         _found(patterns, folder)
         return evolve(state, begun=True, sent=_still_there(state.sent, folder) if ctx.resumed else state.sent), None
 
     def send(ctx: EpochEnd | BatchEnd, state: Uploads) -> tuple[Uploads, None]:
-        return _send(_folder(ctx.run, own), patterns, state, at_the_end=False), None
+        return _send(_folder(ctx.run, destination), patterns, state, at_the_end=False), None
 
     def finish(ctx: TrainEnd, state: Uploads) -> tuple[Uploads, None]:
-        return _send(_folder(ctx.run, own), patterns, state, at_the_end=True) if state.begun else state, None
+        return _send(_folder(ctx.run, destination), patterns, state, at_the_end=True) if state.begun else state, None
 
     rank_0 = frozenset({0})
     sets: list[HookSet] = [stateful("upload", Uploads, ranks=rank_0, on_train_begin=begin, on_train_end=finish)]
@@ -122,9 +125,9 @@ def upload(paths: Paths, *, when: Trigger = every(1, "epochs"), own: PartialDest
     return joined(*sets)
 
 
-def _folder(run: Run, own: PartialDestination) -> Store:
+def _folder(run: Run, destination: PartialDestination) -> Store:
     experiment = run.experiment if isinstance(run.experiment, Experiment) else None
-    return open_store(resolve_destination(own, experiment, infer_cloud=True)).at(run.run_id)
+    return open_store(resolve_destination(destination, experiment, infer_cloud=True)).at(run.run_id)
 
 
 def _still_there(sent: Mapping[str, Sent], folder: Store) -> dict[str, Sent]:

@@ -1,10 +1,15 @@
 """The loop for a table: nothing of what nobody hears, and the real source under the real lines."""
 
 import ast
+import gc
 import importlib.util
 import linecache
+import os
 import re
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -195,9 +200,87 @@ def test_where_the_source_is_gone_the_reference_runs(
 
     monkeypatch.setattr(specialiser, "_verified", unverified)
     events = frozenset({"on_batch_end", "on_train_end", "on_epoch_end"})
-    specialise.cache_clear()
+    forget()
     try:
         assert specialise(events) is FUNCTIONS
         assert source_for(events).startswith("# The source of the loop is not at hand")
     finally:
-        specialise.cache_clear()
+        forget()
+
+
+def forget() -> None:
+    """Let the next table parse the source again."""
+    specialise.cache_clear()
+    specialiser._pickled_trees.cache_clear()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_threads_that_start_at_once_are_each_given_the_loop() -> None:
+    """CPython 3.11 raises SystemError where two threads build syntax trees at once, as the collector lets them."""
+    raised, made, begin = list[BaseException](), list[Any](), threading.Barrier(4)
+
+    def yield_to_others(phase: str, info: object) -> None:
+        time.sleep(0)
+
+    def start(event: str) -> None:
+        begin.wait()
+        try:
+            source_for(frozenset({event}))
+            made.append(specialise(frozenset({event})))
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=start, args=(event,)) for event in list(EVENTS)[:4]]
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    forget()
+    gc.callbacks.append(yield_to_others)
+    gc.set_threshold(50)
+    sys.setswitchinterval(1e-6)
+    try:
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(yield_to_others)
+    assert raised == []
+    assert len(made) == 4
+    assert FUNCTIONS not in made
+
+
+def test_a_thread_that_parses_without_us_costs_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, failures = ast.parse, [SystemError("AST constructor recursion depth mismatch")] * 3
+
+    def disturbed(text: str) -> ast.Module:
+        if failures:
+            raise failures.pop()
+        return parse(text)
+
+    forget()
+    monkeypatch.setattr(ast, "parse", disturbed)
+    assert specialise(frozenset({"on_batch_end"})) is not FUNCTIONS
+    assert failures == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_while_a_thread_parses_can_specialise(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsing, go_on, parse = threading.Event(), threading.Event(), ast.parse
+
+    def slow(text: str) -> ast.Module:
+        if threading.current_thread() is not threading.main_thread():
+            parsing.set()
+            go_on.wait()
+        return parse(text)
+
+    forget()
+    monkeypatch.setattr(ast, "parse", slow)
+    thread = threading.Thread(target=specialise, args=(frozenset({"on_batch_end"}),))
+    thread.start()
+    parsing.wait()
+    os.register_at_fork(before=go_on.set)  # hooks before a fork run last in, first out: this one is before the lock's
+    if (child := os.fork()) == 0:
+        signal.alarm(20)
+        os._exit(0 if specialise(frozenset({"on_epoch_end"})) is not FUNCTIONS else 1)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

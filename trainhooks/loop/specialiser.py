@@ -12,7 +12,11 @@ the source. What this buys is a loop without a trace of unused features, which c
 
 import ast
 import inspect
+import os
+import pickle
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from types import FunctionType
 from typing import Any, Final, TypeAlias, final
@@ -39,19 +43,26 @@ FUNCTIONS: Final[Functions] = {
 }
 """Every function of the loop that asks what is heard, the reference first."""
 
+_LOCK: Final = threading.RLock()
+"""Held while source is parsed: CPython 3.11 raises SystemError if two threads build syntax trees at once."""
+
+_ATTEMPTS: Final = 10
+
+os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+
 
 @cache
 def specialise(events: frozenset[str]) -> Functions:
-    """The functions of the loop for a table that hears `events`.
+    """The functions of the loop for a table that hears `events`; any thread may call it.
 
     Where their source is not at hand, or is not what was loaded (`.pyc` files alone, a file edited since), they are
     the functions themselves.
     """
-    trees = [_verified(one) for one in FUNCTIONS.values()]
+    trees = _trees()
+    if trees is None:
+        return FUNCTIONS
     made: dict[str, FunctionType] = {}
     for function, tree in zip(FUNCTIONS.values(), trees, strict=True):
-        if tree is None:
-            return FUNCTIONS
         made[function.__name__] = _compiled(_without_the_unheard(tree, events), function)
     for one in made.values():
         seen = one.__globals__
@@ -61,23 +72,44 @@ def specialise(events: frozenset[str]) -> Functions:
 
 def source_for(events: frozenset[str]) -> str:
     """The source of `specialise(events)`, without docstrings."""
-    trees = [_verified(one) for one in FUNCTIONS.values()]
-    if any(tree is None for tree in trees):
+    trees = _trees()
+    if trees is None:
         return "# The source of the loop is not at hand, so the reference loop runs as it was loaded."
-    parts = [_without_docstring(_without_the_unheard(tree, events)) for tree in trees if tree is not None]
+    parts = [_without_docstring(_without_the_unheard(tree, events)) for tree in trees]
     return "\n\n\n".join(ast.unparse(ast.fix_missing_locations(part)) for part in parts)
+
+
+def _trees() -> list[ast.FunctionDef] | None:
+    """The syntax trees of all functions, the caller's to change; None if the source of one is not at hand."""
+    with _LOCK:
+        pickled = _pickled_trees()
+    return None if pickled is None else pickle.loads(pickled)
+
+
+@cache
+def _pickled_trees() -> bytes | None:
+    """The syntax trees of all functions, parsed once in a process; a copy of them costs less than parsing."""
+    trees = [_verified(one) for one in FUNCTIONS.values()]
+    return None if None in trees else pickle.dumps(trees)
 
 
 def _verified(function: Callable[..., Any]) -> ast.FunctionDef | None:
     """The syntax tree of a function of a module, if it is what was loaded."""
     try:
-        module = ast.parse(inspect.getsource(inspect.getmodule(function) or function))
+        module = _parsed(inspect.getsource(inspect.getmodule(function) or function))
     except (OSError, TypeError, SyntaxError):
         return None
     for tree in module.body:
         if isinstance(tree, ast.FunctionDef) and tree.name == function.__name__:
             return tree if _compiled(tree, function).__code__ == function.__code__ else None
     return None
+
+
+def _parsed(text: str) -> ast.Module:
+    for _ in range(_ATTEMPTS):
+        with suppress(SystemError):  # a thread that does not know the lock parsed something in between
+            return ast.parse(text)
+    raise OSError("other threads parse all the time")
 
 
 def _compiled(tree: ast.FunctionDef, function: Callable[..., Any]) -> FunctionType:

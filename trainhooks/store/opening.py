@@ -35,6 +35,8 @@ _KINDS: "dict[str, Kind]" = {
     "file": "local",
     "memory": "memory",
 }
+_IN_MEMORY: "dict[str, MemoryStore]" = {}
+"""The stores in memory that have a name; they live as long as the process."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
 
 
@@ -135,15 +137,9 @@ def _in_memory(name: str) -> Store:
     from .failures import Where
     from .stores import ObjectStorage
 
-    memory = _shared_memory(name) if name else MemoryStore()
+    fresh = MemoryStore()
+    memory = _IN_MEMORY.setdefault(name, fresh) if name else fresh  # in one operation: threads may open it at once
     return ObjectStorage(Where("memory", name), lambda: memory)
-
-
-@cache
-def _shared_memory(name: str) -> "MemoryStore":
-    from obstore.store import MemoryStore
-
-    return MemoryStore()
 
 
 def _in_cloud(mode: Mode, bucket: str, client: Client) -> Store:

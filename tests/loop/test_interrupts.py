@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, cast
 
@@ -17,6 +19,7 @@ from trainhooks import (
     Evaluation,
     HookDict,
     Interrupted,
+    StepOutput,
     TrainEnd,
     TrainResult,
     every,
@@ -123,6 +126,111 @@ def test_sigterm_again_changes_nothing_and_ctrl_c_after_it_raises() -> None:
             model, batches(6), squares, sgd(model), epochs=1,
             hooks={"on_batch_begin": again, "on_batch_end": then_ctrl_c},
         )  # fmt: skip
+
+
+SIGNALS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+
+
+def inner_run(number: int, policy: Any, ends: list[object]) -> Callable[..., None]:
+    """A hook that trains another model, in whose second batch a signal comes."""
+
+    def press(ctx: BatchEnd) -> None:
+        if ctx.at.batches == 2:
+            signal.raise_signal(number)
+
+    def hook(ctx: object, *value: object) -> None:
+        with torch.enable_grad():
+            model = linear()
+            hooks: HookDict = {"on_batch_end": press, "on_train_end": lambda ctx: ends.append(ctx.end)}
+            train(model, batches(4), squares, sgd(model), epochs=1, hooks=hooks, on_interrupt=policy)
+
+    return hook
+
+
+@contextmanager
+def handled_by(number: int, handler: Any) -> Generator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_batch_end", "on_evaluation_begin", "on_epoch_end"])
+@pytest.mark.parametrize(("number", "error"), SIGNALS)
+def test_a_signal_in_an_inner_run_that_returns_ends_the_outer_one_too(
+    event: str, number: int, error: type[BaseException]
+) -> None:
+    """Keeps P34 and P35: each run finishes its update."""
+    ends, called = list[object](), list[int]()
+
+    def outer(on_interrupt: Any) -> TrainResult:
+        model = linear()
+        return train(
+            model, batches(3), squares, sgd(model), epochs=3, evaluations=[Evaluation("val", batches(1))],
+            hooks=cast("HookDict", {event: inner_run(number, "return", ends)}), on_interrupt=on_interrupt,
+        )  # fmt: skip
+
+    def note(number: int, frame: object) -> None:
+        called.append(number)
+
+    handler = signal.default_int_handler if number == signal.SIGINT else note
+    with handled_by(number, handler):
+        result = outer("return")
+        with pytest.raises(error):
+            outer("raise")
+    assert result.end == Interrupted(number)
+    assert result.at.epochs <= 1
+    assert ends == [Interrupted(number)] * 2
+    assert called == ([] if number == signal.SIGINT else [number] * 2)
+
+
+def test_a_signal_in_a_run_within_a_step_ends_both() -> None:
+    ends, model = list[object](), linear()
+    inner = inner_run(signal.SIGINT, "return", ends)
+
+    def step(model: torch.nn.Module, batch: Any) -> StepOutput[Any]:
+        inner(None)
+        return squares(model, batch)
+
+    result = train(model, batches(3), step, sgd(model), epochs=3, on_interrupt="return")
+    assert (ends, result.end, result.at.updates) == ([Interrupted(signal.SIGINT)], Interrupted(signal.SIGINT), 1)
+
+
+@pytest.mark.parametrize(("number", "error"), SIGNALS)
+def test_an_inner_run_that_raises_a_signal_interrupts_the_outer_one(number: int, error: type[BaseException]) -> None:
+    ends = list[object]()
+    hooks: HookDict = {
+        "on_epoch_end": inner_run(number, "raise", ends),
+        "on_train_end": lambda ctx: ends.append(ctx.end),
+    }
+    model, handlers = linear(), [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(error):
+        train(model, batches(2), squares, sgd(model), epochs=3, hooks=hooks)
+    assert ends == [Interrupted(number)] * 2
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_signal_is_passed_on_whichever_came_first_and_though_the_run_fails() -> None:
+    called = list[int]()
+
+    def both(ctx: BatchEnd) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    def fail(ctx: BatchEnd) -> None:
+        raise ValueError("nothing to do with it")
+
+    def note(number: int, frame: object) -> None:
+        called.append(number)
+
+    for hooks in (both, [both, fail]):
+        model = linear()
+        with handled_by(signal.SIGINT, note), handled_by(signal.SIGTERM, note), suppress(ValueError):
+            train(model, batches(3), squares, sgd(model), epochs=1, on_interrupt="return",
+                  hooks=[{"on_batch_end": one} for one in ([hooks] if callable(hooks) else hooks)])  # fmt: skip
+    assert called == [signal.SIGINT, signal.SIGTERM] * 2
 
 
 def test_a_child_that_was_forked_in_the_run_dies_of_sigterm() -> None:

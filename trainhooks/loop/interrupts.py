@@ -26,6 +26,8 @@ class Interrupts:
     """Whether an optimizer is stepping."""
     overdue: bool = False
     """Whether a second signal came while an optimizer was stepping."""
+    came: dict[int, None] = field(factory=dict[int, None])
+    """All that came, in the order of their first time."""
     process: int = field(factory=os.getpid)
     """The one that trains."""
 
@@ -34,7 +36,9 @@ class Interrupts:
         if os.getpid() != self.process:  # a child that was forked in the run is not what trains
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        elif self.signal is None:
+            return
+        self.came[number] = None
+        if self.signal is None:
             self.signal = number
         elif number != signal.SIGINT:
             return  # whoever sends SIGTERM again wants what is under way already
@@ -57,7 +61,8 @@ class Interrupts:
     def listening(self) -> Generator[None]:
         """Take SIGINT and SIGTERM over for the block, in the main thread and unless ignored; hand them back after.
 
-        A handler for SIGTERM that was there before is called at the end, if that came.
+        A handler that was there before is called at the end if its signal came, however the block is left: that of a
+        run in whose hook or step this one runs, or the program's. Python's own for SIGINT is not, which only raises.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -71,6 +76,7 @@ class Interrupts:
         finally:
             for number, handler in taken.items():
                 signal.signal(number, handler)
-        chained = taken.get(signal.SIGTERM)
-        if self.signal == signal.SIGTERM and callable(chained):
-            chained(signal.SIGTERM, None)
+            for came in self.came:
+                handler = taken[signal.Signals(came)]
+                if callable(handler) and handler is not signal.default_int_handler:
+                    handler(came, None)

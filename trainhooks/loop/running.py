@@ -42,7 +42,7 @@ def run(live: Live, heard: Heard) -> End:
     except BaseException as caught:
         error = caught
         alarm.tell(error)
-        end = Interrupted(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else Failed(error)
+        end = _end_by(error, live.interrupts.signal)
         raised += _raised_by(deliver, live, heard)
         if live.saver is not None:
             raised += _raised_by(finish_saving, live, heard, live.saver, together=False)
@@ -50,6 +50,15 @@ def run(live: Live, heard: Heard) -> End:
         raised += heard.on_train_end(TrainEnd(run=live.run, at=live.at, end=end))
     raise_all(error, raised)
     return end
+
+
+def _end_by(error: BaseException, came: int | None) -> End:
+    """How a run ended that was left by an exception; `came`: its first signal, which an inner run may have raised."""
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted(signal.SIGINT)
+    if isinstance(error, SystemExit) and came == signal.SIGTERM:
+        return Interrupted(came)
+    return Failed(error)
 
 
 def _raised_by(part: Callable[..., None], *arguments: object, **further: object) -> list[BaseException]:

@@ -15,8 +15,8 @@ from tests.hooks.windows import two_objectives
 from tests.loop.programs import batches, equal, linear, sgd, squares, weights
 from trainhooks import EpochEnd, Evaluation, HookDict, HookSet, MissingValueError, Objective, every, train
 from trainhooks.errors import HookDefinitionError
-from trainhooks.hooks.plateau import Plateau, reduce_on_plateau
-from trainhooks.hooks.rates import lr_monitor
+from trainhooks.hooks import lr_monitor, reduce_on_plateau
+from trainhooks.hooks.schedules import Plateau
 
 NAN = math.nan
 

@@ -12,8 +12,7 @@ from tests.hooks.windows import skips_update, two_groups, two_objectives
 from tests.loop.programs import batches, linear, sgd, squares
 from trainhooks import HookDict, HookSet, LossReady, MissingValueError, Objective, Recorded, Run, train
 from trainhooks.errors import HookDefinitionError
-from trainhooks.hooks import early_stopping, lr_schedule
-from trainhooks.hooks.rates import lr_monitor, value_schedule
+from trainhooks.hooks import early_stopping, lr_monitor, lr_schedule, value_schedule
 
 
 def halves(update: int) -> float:

@@ -8,15 +8,13 @@ from .gradient_stats import grad_histogram, grad_stats
 from .gradients import clip_grad_norm, clip_grad_value, grad_noise, skip_nonfinite_update
 from .metrics import performance_report, rename_metrics
 from .pace import throughput
-from .plateau import reduce_on_plateau
 from .predictions import collect_predictions, write_predictions
 from .progress_bar import progress
-from .rates import lr_monitor, value_schedule
 from .records import Entry, History, Sheet, csv, history
 from .safeguards import stop_on_nonfinite, time_limit
 from .sameness import stop_on_constant_predictions
 from .saving import checkpoint
-from .schedules import lr_schedule, torch_scheduler
+from .schedules import lr_monitor, lr_schedule, reduce_on_plateau, torch_scheduler, value_schedule
 from .segments import Segments, jsonl
 from .sources import save_source
 from .stopping import Best, Mode, early_stopping, threshold_stopping

@@ -1,18 +1,33 @@
-"""Hooks that set learning rates as a run goes on."""
+"""Hooks that set learning rates and other numbers as a run goes on, and one that records the rates."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, cast, final
 
+from attrs import define
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from trainhooks.core import EpochEnd, HookSet, OptimizerStepped, TrainBegin, name_of, stateful
+from trainhooks.core import (
+    EpochEnd,
+    EvaluationEnd,
+    HookSet,
+    OptimizerStepped,
+    Record,
+    Run,
+    TrainBegin,
+    name_of,
+    stateful,
+)
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
+from .arguments import check_choice, check_count, check_fraction, check_function, check_monitor, check_number
+from .stopping import Mode, new_value
 from .turns import finishes_update
 
 _WRITES = frozenset({"optimizer"})
+_BEFORE_SCHEDULES = -1_000
 
 
 def lr_schedule(factor_of_update: Callable[[int], float] | Sequence[Callable[[int], float]]) -> HookSet:
@@ -157,3 +172,162 @@ def _made(factory: Callable[[Optimizer], Any], optimizers: tuple[Optimizer, ...]
     if not isinstance(scheduler, LRScheduler):
         raise RunDefinitionError(f"{name_of(factory)!r} should make a learning-rate scheduler, and made {scheduler!r}.")
     return scheduler
+
+
+@final
+@define(eq=False)
+class Plateau:
+    """What `reduce_on_plateau` remembers."""
+
+    schedulers: tuple[ReduceLROnPlateau, ...]
+    """PyTorch's own, one for each optimizer of the run."""
+    judged: int = 0
+    """How often the value had been recorded when it was last judged."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain data."""
+        return {"judged": self.judged, "schedulers": [one.state_dict() for one in self.schedulers]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state of as many optimizers."""
+        self.judged = state["judged"]
+        for one, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            one.load_state_dict(saved)
+
+
+def reduce_on_plateau(
+    monitor: str,
+    *,
+    mode: Mode,
+    factor: float = 0.1,
+    patience: int = 10,
+    threshold: float = 1e-4,
+    threshold_mode: Literal["rel", "abs"] = "rel",
+    min_lr: float = 0.0,
+    cooldown: int = 0,
+) -> HookSet:
+    """Multiply every learning rate by `factor` at the failure to improve that follows `patience` of them in a row.
+
+    Every new value is judged once, at the end of the evaluation or the epoch that brought it, so this works in a run
+    without epochs too. An epoch or evaluation without a new value does not count; NaN counts as no improvement.
+    PyTorch counts `patience` so: with 0 the rate falls at the first failure; that is one later than `early_stopping`
+    counts. Not together with `lr_schedule`, which sets each rate anew from its first value.
+
+    Args:
+        monitor: Name of the value, such as `"val/loss"`.
+        mode: `"min"` if smaller is better, `"max"` if greater is; never guessed from the name.
+        factor: What rates are multiplied by, from 0 to below 1.
+        patience: Failures to improve in a row that are let pass, from 0 on.
+        threshold: A value is better only by more than this, a finite number from 0 on.
+        threshold_mode: `"rel"` if `threshold` is a share of the best value, `"abs"` if it is in the value's own unit.
+        min_lr: No rate falls below this, from 0 on. A reduction by 1e-8 or less is not made.
+        cooldown: Values after a reduction that do not count as failures, from 0 on.
+
+    Raises:
+        HookDefinitionError: if an argument is none of these.
+
+    Source: torch's `ReduceLROnPlateau`, which is the state.
+
+    Example:
+        >>> reduce_on_plateau("val/loss", mode="min", patience=3)
+        HookSet('reduce_on_plateau': on_evaluation_end, on_epoch_end)
+    """
+    check_monitor("reduce_on_plateau", monitor, mode)
+    check_fraction("reduce_on_plateau", "factor", factor)
+    check_count("reduce_on_plateau", "patience", patience, 0)
+    check_number("reduce_on_plateau", "threshold", threshold)
+    check_choice("reduce_on_plateau", "threshold_mode", threshold_mode, ("rel", "abs"))
+    check_number("reduce_on_plateau", "min_lr", min_lr)
+    check_count("reduce_on_plateau", "cooldown", cooldown, 0)
+
+    make = partial(
+        ReduceLROnPlateau, mode=mode, factor=factor, patience=patience, threshold=threshold,
+        threshold_mode=threshold_mode, min_lr=min_lr, cooldown=cooldown,
+    )  # fmt: skip
+
+    def init(begin: TrainBegin) -> Plateau:
+        return Plateau(tuple(make(one) for one in begin.run.optimizers))
+
+    def judge(ctx: EpochEnd | EvaluationEnd, plateau: Plateau) -> tuple[Plateau, None]:
+        value, plateau.judged = new_value(ctx, monitor, plateau.judged)
+        if value is not None:
+            for scheduler in plateau.schedulers:
+                scheduler.step(value)
+        return plateau, None
+
+    return stateful(
+        "reduce_on_plateau", init, reads=frozenset({monitor}), writes=frozenset({"optimizer"}), on_evaluation_end=judge,
+        on_epoch_end=judge,
+    )  # fmt: skip
+
+
+def value_schedule(set_value: Callable[[Run, float], object], value_of_update: Callable[[int], float]) -> HookSet:
+    """Set any number to a plain function of the update count: a momentum, a weight decay, a dropout rate.
+
+    It is set before the first update and after each one that was made, once all optimizers have had their turn: the
+    update after `u` finished ones is made with `value_of_update(u)`. There is no state besides the count. A run can
+    have several of them.
+
+    Args:
+        set_value: `set_value(run, value)` puts the value where it belongs; what it returns is ignored.
+        value_of_update: Takes the number of finished updates, from 0, and returns the value for the next one.
+
+    Raises:
+        HookDefinitionError: if one of them is no function.
+
+    Example:
+        >>> def set_momentum(run, momentum):
+        ...     for group in run.optimizers[0].param_groups:
+        ...         group["momentum"] = momentum
+        >>> value_schedule(set_momentum, lambda update: min(0.95, 0.85 + update / 10_000))
+        HookSet('value_schedule': on_train_begin, on_after_optimizer_step)
+        >>> def set_dropout(run, p):
+        ...     run.model.get_submodule("dropout").p = p
+        >>> value_schedule(set_dropout, lambda update: 0.5 if update < 1_000 else 0.1)
+        HookSet('value_schedule': on_train_begin, on_after_optimizer_step)
+    """
+    instead = "value_schedule(set_value, value_of_update), with set_value(run, value)"
+    check_function("value_schedule", "set_value", set_value, instead)
+    check_function("value_schedule", "value_of_update", value_of_update, instead)
+
+    def on_train_begin(ctx: TrainBegin) -> None:
+        set_value(ctx.run, value_of_update(ctx.at.updates))
+
+    def on_after_optimizer_step(ctx: OptimizerStepped) -> None:
+        if finishes_update(ctx):
+            set_value(ctx.run, value_of_update(ctx.at.updates))
+
+    return HookSet(
+        name="value_schedule",
+        writes=frozenset({"optimizer"}),
+        on_train_begin=on_train_begin,
+        on_after_optimizer_step=on_after_optimizer_step,
+    )
+
+
+def lr_monitor() -> HookSet:
+    """Record the learning rate of each parameter group with which each update was made.
+
+    The names are `lr/<group>`, groups counted from 0, and `lr/<optimizer>/<group>` in a run with several optimizers; an
+    update that was skipped records nothing. What the names are is known when the run begins and not before, so the set
+    provides none: a set that `reads` one of them is refused. A rate that is a device tensor is recorded as one, so
+    nothing is read in a step.
+
+    Schedules set the next rate on the same event; this set has a low `order` and so comes before them, wherever it is
+    given.
+
+    Example:
+        >>> lr_monitor()
+        HookSet('lr_monitor': on_after_optimizer_step)
+    """
+
+    def on_after_optimizer_step(ctx: OptimizerStepped) -> Record | None:
+        if not ctx.stepped:
+            return None
+        several = len(ctx.run.optimizers) > 1
+        prefix = f"lr/{ctx.optimizer_idx}" if several else "lr"
+        groups = ctx.run.optimizers[ctx.optimizer_idx].param_groups
+        rates: dict[str, float | Tensor] = {f"{prefix}/{index}": group["lr"] for index, group in enumerate(groups)}
+        return Record(rates)
+
+    return HookSet(name="lr_monitor", order=_BEFORE_SCHEDULES, on_after_optimizer_step=on_after_optimizer_step)

@@ -1,6 +1,6 @@
 """The errors that trainhooks raises: one tree, each also the builtin exception that fits."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 StorageProblem: TypeAlias = Literal[
     "exists",  # the object, where it was to be created
@@ -21,7 +21,19 @@ StorageProblem: TypeAlias = Literal[
 
 
 class TrainhooksError(Exception):
-    """The root of every error whose cause is how trainhooks was used."""
+    """The root of every error whose cause is how trainhooks was used.
+
+    Errors pickle and copy with their facts and notes, subclasses of your own too, so they pass between processes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, arguments, *state = cast("tuple[Any, ...]", super().__reduce__())
+        return _remade, (type(self), arguments), *state
+
+
+def _remade(cls: type[TrainhooksError], arguments: tuple[object, ...]) -> TrainhooksError:
+    """An error of this class without a call of its `__init__`, which may take other arguments than `args` has."""
+    return cls.__new__(cls, *arguments)
 
 
 class HookDefinitionError(TrainhooksError, TypeError):
@@ -116,6 +128,3 @@ class MissingValueError(TrainhooksError, LookupError):
         super().__init__(message)
         self.name = name
         self.known = known
-
-    def __reduce__(self) -> tuple[type["MissingValueError"], tuple[str, str, tuple[str, ...]]]:
-        return MissingValueError, (str(self), self.name, self.known)

@@ -1,11 +1,13 @@
 """What may change between a checkpoint and the run that goes on from it, and what is refused."""
 
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from tests.loop.programs import batches, linear, sgd, squares
@@ -16,19 +18,23 @@ from trainhooks import (
     CheckpointError,
     EndEpoch,
     EpochBegin,
+    HookDict,
     HookSet,
     NoExperimentError,
     OptimizerStepped,
     ResumeError,
     RunDefinitionError,
     Save,
+    StorageError,
     TrainBegin,
     every,
     load_weights,
+    named,
     ordered,
     train,
 )
 from trainhooks.hooks import checkpoint, clip_grad_norm, early_stopping
+from trainhooks.run import reuse
 
 EACH = checkpoint(when=every(1, "updates"), keep_last=None)
 
@@ -250,5 +256,71 @@ def test_a_hook_object_is_carried_in_checkpoints_and_is_for_one_run(tmp_path: Pa
     result = run(tmp_path, [EACH, second], updates=5, resume="must")
     assert second.seen == 5
     assert result.hook_states["Counting"] is second
-    with pytest.raises(RunDefinitionError, match="keeps its own state and has been in a run already; make a"):
-        run(tmp_path, [EACH, second], updates=6, resume="must")
+    run(tmp_path, [EACH, second], updates=6, resume="must")
+    assert second.seen == 6, "a new attempt of the same run puts its state back"
+    run(tmp_path, [EACH, second], updates=6, resume=3)
+    assert second.seen == 6, "an earlier state is put back, too"
+    used = "keeps its own state and has been in a run already; make a fresh Counting"
+    with pytest.raises(RunDefinitionError, match=used):
+        run(tmp_path, [EACH, second], updates=6)
+    with pytest.raises(RunDefinitionError, match=used):
+        run(tmp_path, [EACH, named("other", second)], updates=8, resume="must")
+
+
+def refused_by_its_place(folder: Path, counting: Counting) -> None:
+    folder.write_text("a file, so there can be no folder")
+    with pytest.raises(StorageError):
+        run(folder, [EACH, counting], updates=2)
+
+
+def refused_by_the_resume(folder: Path, counting: Counting) -> None:
+    with pytest.raises(ResumeError):
+        run(folder, [EACH, counting], updates=2, resume="must")
+
+
+def not_prepared(folder: Path, counting: Counting) -> None:
+    def fail(model: nn.Module) -> torch.optim.Optimizer:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train(linear(), batches(2), squares, fail, epochs=1, hooks=counting)
+
+
+def of_another_model(folder: Path, counting: Counting) -> None:
+    run(folder, [EACH, Counting()], updates=2)
+    with pytest.raises(CheckpointError):
+        run(folder, [EACH, counting], model=nn.Linear(3, 9), updates=4, resume="must")
+
+
+@pytest.mark.parametrize("start", [refused_by_its_place, refused_by_the_resume, not_prepared, of_another_model])
+def test_a_hook_object_whose_run_never_began_is_taken_by_the_next(
+    tmp_path: Path, start: Callable[[Path, Counting], None]
+) -> None:
+    counting = Counting()
+    start(tmp_path / "first", counting)
+    assert counting.seen == 0
+    run(tmp_path / "second", [EACH, counting], updates=2)
+    assert counting.seen == 2
+    with pytest.raises(RunDefinitionError, match="has been in a run already"):
+        run(tmp_path / "third", [EACH, counting], updates=2)
+
+
+def test_a_hook_object_is_in_a_run_once_training_began_however_it_ended_and_within_it() -> None:
+    counting = Counting()
+
+    def again(ctx: BatchEnd) -> None:
+        train(linear(), batches(2), squares, sgd, epochs=1, hooks=counting)
+
+    inner: HookDict = {"on_batch_end": again}
+    for hooks in ((counting, inner), (counting,)):
+        with pytest.raises(RunDefinitionError, match="has been in a run already"):
+            train(linear(), batches(2), squares, sgd, epochs=1, hooks=hooks)
+    assert counting.seen == 1
+
+
+def test_a_hook_object_that_is_gone_is_forgotten() -> None:
+    before = len(reuse._TRAINED)  # pyright: ignore[reportPrivateUsage]
+    for _ in range(3):
+        train(linear(), batches(1), squares, sgd, epochs=1, hooks=Counting())
+    gc.collect()
+    assert len(reuse._TRAINED) <= before  # pyright: ignore[reportPrivateUsage]

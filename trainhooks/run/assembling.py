@@ -26,7 +26,6 @@ from trainhooks.loop import (
 
 from .evaluations import Evaluation
 from .preparing import preparation
-from .reuse import refuse_reuse
 from .validation import check_evaluations, check_precision
 
 
@@ -43,8 +42,8 @@ def assemble(
 
     Raises:
         MissingValueError: if a hook reads a value that nothing provides.
-        RunDefinitionError: if a hook provides a value of the loop, or keeps its own state and was in a run already; if
-            several processes cannot put together what a metric counts.
+        RunDefinitionError: if a hook provides a value of the loop, or several processes cannot put together what a
+            metric counts.
     """
     check_precision(run)
     evaluations = check_evaluations(evaluations, run.rank.world, has_step=len(objectives) == 1)
@@ -72,7 +71,6 @@ def assemble(
         due = [keep.when for keep in bindings.keepers().values() if keep.when is not None]
         together.saves = [trigger.rule.bind(since_then, shared_clock) for trigger in due]
         together.always_reduces = any(one.may_skip and one.hooks("on_batch_begin") for one in table)
-    refuse_reuse(table)
     return live, bindings
 
 

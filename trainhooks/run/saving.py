@@ -104,6 +104,11 @@ def _processes(count: int, size: int | None) -> str:
     return f"{count} process{'' if count == 1 else 'es'}" + ("" if size is None else f" with batches of {size}")
 
 
+def saved_hooks(start: Start, rank: Rank) -> frozenset[str]:
+    """The names of the hook sets whose states a run takes from the checkpoint that it goes on from."""
+    return frozenset() if start.state is None else frozenset(part_of(start.state, rank)["hooks"])
+
+
 def tie(
     live: Live, bindings: Bindings, table: DispatchTable, start: Start, objectives: Sequence[str]
 ) -> CheckpointSaver:

@@ -34,6 +34,7 @@ from .assembling import assemble
 from .evaluations import Evaluation
 from .joining import exit_code, meet
 from .result import TrainResult
+from .reuse import refuse_reuse, taking
 from .validation import (
     check_data,
     check_experiment,
@@ -160,11 +161,19 @@ def _start_of(
 def _saver_of(
     live: Live, bindings: Bindings, table: DispatchTable, start: "Start | None", objectives: Sequence[Objective]
 ) -> "CheckpointSaver | None":
-    if start is None:
-        return None
-    from .saving import tie
+    """What saves the run, if it has an experiment. Hook objects that were in another run are refused before."""
+    saved, saver = frozenset[str](), None
+    if start is not None:
+        from .saving import saved_hooks
 
-    return tie(live, bindings, table, start, [one.name for one in objectives])
+        saved = saved_hooks(start, live.run.rank)
+    refuse_reuse(bindings, live.run.run_id, saved)
+    if start is not None:
+        from .saving import tie
+
+        saver = tie(live, bindings, table, start, [one.name for one in objectives])
+    live.prepare = taking(live.prepare, bindings)
+    return saver
 
 
 def _ended(

@@ -41,7 +41,7 @@ class Said(NamedTuple):
     raised: str
 
 
-def on_ranks(world: int, program: Callable[..., R], *args: Any, timeout: float = 60, fresh: bool = False) -> list[R]:
+def on_ranks(world: int, program: Callable[..., R], *args: Any, timeout: float = 300, fresh: bool = False) -> list[R]:
     """What `program(*args)` returns in each of several processes, in the order of ranks.
 
     They find what torchrun leaves in the environment, and have one torch thread each; no process group is made. They
@@ -99,7 +99,7 @@ class Finished:
 
 def torchrun(
     program: Path | str, *arguments: str, processes: int = 2, max_restarts: int = 0, env: Mapping[str, str] = {},
-    timeout: float = 120,
+    timeout: float = 400,
 ) -> Finished:  # fmt: skip
     """Run a program under a real torchrun; see `start_torchrun`.
 
@@ -128,7 +128,7 @@ def start_torchrun(
     )  # fmt: skip
 
 
-def end_of(started: subprocess.Popen[str], timeout: float = 120) -> Finished:
+def end_of(started: subprocess.Popen[str], timeout: float = 400) -> Finished:
     """Wait until torchrun has ended, and give what has not been read of its output.
 
     Raises:
@@ -141,7 +141,7 @@ def end_of(started: subprocess.Popen[str], timeout: float = 120) -> Finished:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGABRT)  # it prints its stacks
         try:
-            out, errors = started.communicate(timeout=10)
+            out, errors = started.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             for pid in workers_of(started):
                 with suppress(ProcessLookupError):

@@ -36,14 +36,14 @@ def test_processes_that_begin_together_are_different_attempts() -> None:
     barrier = threading.Barrier(8)
 
     def begin() -> None:
-        barrier.wait(10)
+        barrier.wait(300)
         begun.append(begin_attempt(store, resumed_from=None).number)
 
     threads = [threading.Thread(target=begin, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(300)
     assert sorted(begun) == list(range(1, 9))
 
 

@@ -64,10 +64,10 @@ def test_an_attempt_that_was_overtaken_removes_nothing() -> None:
     retiring = len(store.calls) + len(["file", "file", "file", "attempts", "manifest"]) + 1
     store.at_call = retiring
     save(old, 2, background=True)
-    assert store.stalled.wait(10)
+    assert store.stalled.wait(300)
     begin_attempt(inner, resumed_from=2)
     store.released.set()
-    assert old.wait(10)
+    assert old.wait(300)
     assert steps(inner) == [2, 1]
 
 
@@ -96,11 +96,11 @@ def test_nothing_is_removed_if_the_newest_is_not_all_there() -> None:
     store = FaultyStore(inner, "stalls", len(["file", "file", "file", "attempts", "manifest"]) + 1)
     writer = Writer(store, begin_attempt(inner, resumed_from=1), [Keep(last=1)])
     save(writer, 2, background=True)
-    assert store.stalled.wait(10)
+    assert store.stalled.wait(300)
     (damaged,) = [one for one in manifests_of(inner) if one.step == 2]
     inner.delete([damaged.files[0].key])
     store.released.set()
-    assert writer.wait(10)
+    assert writer.wait(300)
     assert steps(inner) == [2, 1]
 
 

@@ -59,7 +59,7 @@ def test_who_waits_for_a_slot_goes_on_when_one_is_given_back() -> None:
     waiting.join(timeout=0.1)
     assert waiting.is_alive()
     first.release()
-    waiting.join(timeout=10)
+    waiting.join(timeout=300)
     assert [held(one) for one in got] == [{"state.safetensors": {"w": [5.0]}}]
 
 

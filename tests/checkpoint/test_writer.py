@@ -35,13 +35,13 @@ def test_a_state_that_is_overwritten_right_after_the_save_is_saved_as_it_was() -
     """Keeps P28."""
     store, writer = stalling(FIRST_FILE)
     save(writer, 1, background=True)
-    assert store.stalled.wait(10)
+    assert store.stalled.wait(300)
     state = state_of(2)
     writer.save(state, step=2, epoch=0, epochs=0)
     state["model"]["w"].fill_(-1)
     state["progress"]["updates"] = -1
     store.released.set()
-    assert writer.wait(10)
+    assert writer.wait(300)
     found = newest_whole(store.inner)
     assert found is not None
     assert same(found[1], state_of(2))
@@ -50,12 +50,12 @@ def test_a_state_that_is_overwritten_right_after_the_save_is_saved_as_it_was() -
 def test_a_save_in_the_background_returns_before_its_store_does_and_is_told_when_it_is_durable() -> None:
     store, writer = stalling(FIRST_FILE)
     assert save(writer, 1, background=True)
-    assert store.stalled.wait(10)
+    assert store.stalled.wait(300)
     assert writer.finished() == []
     assert not writer.wait(0.01)
     assert steps(store.inner) == []
     store.released.set()
-    assert writer.wait(10)
+    assert writer.wait(300)
     assert [one.step for one in writer.finished()] == [1]
 
 
@@ -78,8 +78,8 @@ def test_saves_that_come_faster_than_the_store_takes_them_wait_for_a_buffer() ->
     third.join(0.1)
     assert third.is_alive()
     store.released.set()
-    third.join(10)
-    assert writer.wait(10)
+    third.join(300)
+    assert writer.wait(300)
     assert steps(store.inner) == [3, 2, 1]
 
 
@@ -96,7 +96,7 @@ def test_or_they_are_left_out_but_for_pinned_ones_and_those_that_are_waited_for(
     pinned.join(0.1)
     assert pinned.is_alive()
     store.released.set()
-    pinned.join(10)
+    pinned.join(300)
     assert save(writer, 4)
     assert done == [True]
     assert steps(inner) == [4, 3, 1]

@@ -40,7 +40,7 @@ def test_a_signal_to_the_whole_process_group_ends_a_run_and_none_of_its_workers(
         if line == "update 3\n":
             os.killpg(process.pid, number)
             break
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
     assert out.splitlines()[-1] == f"Interrupted(signal={int(number)}), True, True"
     assert len(out.splitlines()) <= 2

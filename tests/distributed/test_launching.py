@@ -30,8 +30,9 @@ Patch = pytest.MonkeyPatch
 def no_store_was_used(monkeypatch: Patch) -> Iterator[None]:
     """The ranks of these tests use none, so they may be forked whatever other tests did; and none outlives its test."""
     monkeypatch.delitem(sys.modules, "obstore", raising=False)
+    before = set(multiprocessing.active_children())
     yield
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= before
 
 
 def gathered(*, fails: int | None = None, how: str = "") -> list[int]:
@@ -71,11 +72,10 @@ def test_there_are_two_processes_unless_more_are_asked_for() -> None:
     assert len(launch(os.getpid)) == 2
 
 
+@pytest.mark.timeout(250)  # a lost client waits for five minutes
 def test_many_launches_follow_one_another() -> None:
     """A rank that is forked while its launcher answers another one may hang; here nobody answers meanwhile."""
-    start = time.monotonic()
     assert [launch(gathered, processes=4) for _ in range(10)] == [[[0, 1, 2, 3]] * 4] * 10
-    assert time.monotonic() - start < 20.0  # a lost client waits for minutes
 
 
 def test_a_process_that_has_used_threads_may_launch() -> None:
@@ -137,28 +137,29 @@ def test_a_result_that_cannot_be_sent_is_an_error() -> None:
 def fails_while_the_other_sleeps() -> None:
     if rank_here().index == 1:
         raise ValueError("at once")
-    time.sleep(100.0)
+    while True:
+        signal.pause()
 
 
 def test_when_one_has_failed_the_others_end() -> None:
-    start = time.monotonic()
     with pytest.raises(ProcessRaisedException, match="ValueError: at once"):
         launch(fails_while_the_other_sleeps)
-    assert time.monotonic() - start < 10.0
 
 
-def killed_or_slow_to_complain() -> None:
+def killed_or_slow_to_complain(folder: Path) -> None:
     if rank_here().index == 1:
-        time.sleep(0.2)
+        (folder / "made").write_text(str(os.getpid()))
+        (folder / "made").rename(folder / "pid")
         os.kill(os.getpid(), signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(0.6)
+    while not (folder / "pid").exists() or not is_gone(int((folder / "pid").read_text())):
+        time.sleep(0.01)
     raise ConnectionError("rank 1 is away")
 
 
-def test_a_killed_rank_is_named_before_those_that_complain_of_it() -> None:
+def test_a_killed_rank_is_named_before_those_that_complain_of_it(tmp_path: Path) -> None:
     with pytest.raises(ProcessExitedException, match="Rank 1 of 2 was ended by SIGKILL, and returned nothing"):
-        launch(killed_or_slow_to_complain)
+        launch(killed_or_slow_to_complain, tmp_path)
 
 
 class TooLongError(Exception):
@@ -173,10 +174,9 @@ def test_no_rank_outlives_a_launch_that_is_broken_off() -> None:
     threading.Timer(0.5, signal.raise_signal, (signal.SIGVTALRM,)).start()
     try:
         with pytest.raises(TooLongError):
-            launch(time.sleep, 60.0)
+            launch(time.sleep, 3600.0)
     finally:
         signal.signal(signal.SIGVTALRM, earlier)
-    assert multiprocessing.active_children() == []
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -223,7 +223,7 @@ def test_what_cannot_be_sent_to_spawned_processes_is_refused(monkeypatch: Patch,
 @pytest.mark.slow
 def test_a_program_that_has_used_a_store_spawns_its_processes() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.distributed.launched"], cwd=HOUSE, capture_output=True, text=True, timeout=90,
+        [sys.executable, "-m", "tests.distributed.launched"], cwd=HOUSE, capture_output=True, text=True, timeout=400,
         env={**os.environ, "OMP_NUM_THREADS": "2"}, check=False,
     )  # fmt: skip
     met = [(Rank(index=index, world=2, local_index=index, local_world=2), 1) for index in range(2)]
@@ -257,15 +257,15 @@ def started(folder: Path, ends_by: str) -> tuple[BaseProcess, list[int]]:
     """A process that launches two ranks, and their pids, once they wait."""
     process = multiprocessing.get_context("fork").Process(target=program, args=(folder, ends_by))
     process.start()
-    deadline, pids = time.monotonic() + 20.0, list[int]()
+    pids = list[int]()
     while len(pids) < 2:
-        assert time.monotonic() < deadline
+        time.sleep(0.01)
         pids = [int(text) for path in folder.glob("[01]") if (text := path.read_text())]
     return process, pids
 
 
 def said_in_the_end(process: BaseProcess, folder: Path) -> tuple[int | None, str]:
-    process.join(20.0)
+    process.join(300.0)
     process.kill()
     process.join()
     return process.exitcode, (folder / "said").read_text() if (folder / "said").exists() else "nothing"
@@ -300,7 +300,5 @@ def test_the_ranks_end_when_the_program_is_killed(tmp_path: Path) -> None:
     assert len(store) == 1
     process.kill()
     process.join()
-    deadline = time.monotonic() + 20.0
     while not all(is_gone(pid) for pid in (*ranks, *store)):
-        assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,9 +132,9 @@ def test_what_is_raised_is_told_once_and_before_any_hook_of_the_end() -> None:
         assert data[0][3].startswith(OUTSIDE)
 
 
-def stopping_the_other(folder: Path) -> tuple[float, list[str], list[str]]:
-    """A run in which rank 1 stops rank 0 and fails: seconds until the end was over, what ran then, and the notes."""
-    index, began, ran, others = rank_here().index, list[float](), list[str](), list[int]()
+def stopping_the_other(folder: Path) -> tuple[list[str], list[str]]:
+    """A run in which rank 1 stops rank 0 and fails: what ran until the end was over, and the notes."""
+    index, ran, others = rank_here().index, list[str](), list[int]()
 
     def meet(ctx: TrainBegin) -> None:
         (folder / str(index)).write_text(str(os.getpid()), encoding="utf-8")
@@ -144,7 +143,6 @@ def stopping_the_other(folder: Path) -> tuple[float, list[str], list[str]]:
         if index == 1 and ctx.at.updates == 3:
             others.append(int((folder / "0").read_text(encoding="utf-8")))
             os.kill(others[0], signal.SIGSTOP)
-            began.append(time.monotonic())
             fail()
 
     def end(ctx: TrainEnd) -> None:
@@ -165,17 +163,15 @@ def stopping_the_other(folder: Path) -> tuple[float, list[str], list[str]]:
             ],
         )  # fmt: skip
     except (ValueError, RuntimeError) as error:
-        seconds = time.monotonic() - (began or [0.0])[0]
         for pid in others:
             os.kill(pid, signal.SIGCONT)
-        return seconds, ran, error.__notes__
+        return ran, error.__notes__
     raise AssertionError("it did not fail")
 
 
 def test_the_end_of_a_rank_that_failed_needs_no_other_rank(tmp_path: Path) -> None:
-    """Keeps P36."""
-    _, (seconds, ran, notes) = on_ranks(2, stopping_the_other, tmp_path, fresh=True)
-    assert seconds < 5.0, "while the other one is stopped"
+    """Keeps P36. The other one is stopped until the end is over, so whatever needs it would hang."""
+    _, (ran, notes) = on_ranks(2, stopping_the_other, tmp_path, fresh=True)
     assert ran == ["first", "second"]
     assert notes[0].startswith("Raised in the hook 'meet' on on_batch_end, at update 3, batch 2 of epoch 0")
     assert notes[1].startswith("While the run ended, this was raised too: ")

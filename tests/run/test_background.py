@@ -92,11 +92,11 @@ def test_all_updates_up_to_the_save_that_needs_a_buffer_are_made_while_the_first
 
     def release(ctx: BatchEnd) -> None:
         if ctx.at.updates == 11:  # saves at 4 and 8 were asked for, and both buffers are in use
-            assert watched.store.stalled.wait(10)
+            assert watched.store.stalled.wait(300)
             assert watched.saved == []
             watched.store.released.set()
 
-    watched.start(14, HookSet(name="release", on_batch_end=release)).join(10)
+    watched.start(14, HookSet(name="release", on_batch_end=release)).join(300)
     assert watched.released == [11, 12, 13]
     assert list(watched.states) == list(range(1, 15))
     watched.check([4, 8, 12])
@@ -114,11 +114,11 @@ def test_a_third_save_waits_for_a_buffer_and_every_checkpoint_is_durable_in_the_
             at_twelve.set()
 
     training = watched.start(18, HookSet(name="at twelve", on_batch_end=note))
-    assert at_twelve.wait(10)
+    assert at_twelve.wait(300)
     training.join(0.1)  # time to do wrong
     assert training.is_alive()
     assert list(watched.states) == list(range(1, 13))
     watched.store.released.set()
-    training.join(10)
+    training.join(300)
     assert watched.released == [12, 13, 14, 15, 16, 17]
     watched.check([4, 8, 12, 16])

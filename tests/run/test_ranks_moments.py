@@ -7,9 +7,11 @@ import pytest
 
 from tests.loop.programs import linear, sgd, squares
 from tests.ranks import on_ranks
+from tests.run.ranked import store_of
 from tests.run.saved import experiment
 from tests.run.several import ENGINES, me, own_batches
 from trainhooks import BatchBegin, BatchEnd, CheckpointSaved, Evaluation, HookSet, Stop, Stopped, ddp, every, train
+from trainhooks.checkpoint import manifests_of
 from trainhooks.hooks import checkpoint
 
 
@@ -37,7 +39,9 @@ def stopped_beside_news(folder: Path) -> tuple[object, int, list[tuple[int, int]
     def wait(ctx: BatchBegin) -> None:
         now[0] = ctx.at.updates + 1
         if ctx.at.updates == 4:
-            time.sleep(1.0)  # until it is durable: rank 0 knows at the boundary of 5, the others at that of 6
+            while not manifests_of(store_of(folder)):  # rank 0 knows at the boundary of 5, the others at that of 6
+                time.sleep(0.01)
+            time.sleep(0.2)  # from the manifest to the writer's word
 
     def stop(ctx: BatchEnd) -> Stop | None:
         return Stop("enough") if me() == 0 and ctx.at.updates == 6 else None

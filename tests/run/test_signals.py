@@ -38,7 +38,7 @@ def wait_for(process: subprocess.Popen[str], update: int) -> None:
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[list[str], str]:
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     return out.splitlines(), errors
 
 

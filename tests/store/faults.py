@@ -67,7 +67,7 @@ class Faults:
         to.close_connection = True
         match self.script[min(position, len(self.script) - 1)]:
             case "stall":
-                self.over.wait(30)
+                self.over.wait(300)
             case "cut":
                 pass
             case "short":

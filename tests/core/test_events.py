@@ -1,7 +1,7 @@
 """The events are declared once: everything that lists them says the same, in the same order."""
 
 import collections.abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Never, get_args, get_origin, get_type_hints
 
@@ -22,6 +22,7 @@ from trainhooks import (
     Evaluate,
     EvaluationBegin,
     EvaluationEnd,
+    Gradients,
     GradientsReady,
     HookDict,
     HookObject,
@@ -165,7 +166,7 @@ def test_there_is_one_protocol_for_each_event() -> None:
 HEARD_TRANSFORMS = {
     "transform_batch": Any,
     "transform_loss": Tensor,
-    "transform_gradients": Sequence[Tensor],
+    "transform_gradients": Gradients,
     "transform_metrics": Mapping[str, float],
 }
 

@@ -272,3 +272,28 @@ def test_a_pattern_that_fits_no_parameter_is_refused(tmp_path: Path) -> None:
 def test_arguments_that_make_no_sense_are_refused(make: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(HookDefinitionError, match=sentence):
         make()
+
+
+def test_complex_and_sparse_gradients_have_statistics() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.turn = nn.Parameter(torch.tensor([1 + 2j, 0.5 - 1j]))
+            self.words = nn.Embedding(3, 2, sparse=True)
+
+    def step(model: nn.Module, batch: Batch) -> Tensor:
+        words: Tensor = model.get_submodule("words")(torch.tensor([1, 1]))
+        return (model.get_parameter("turn") * batch[0][:2, 0]).abs().square().sum() + words.sum() * 3
+
+    model = Both()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    result = train(model, batches(1), step, optimizer, epochs=1, hooks=[grad_stats(), history()])
+    gradient = 2 * batches(1)[0][0][:2, 0].square() * torch.tensor([1 + 2j, 0.5 - 1j])
+    parts = torch.view_as_real(gradient)
+    wanted: dict[str, Tensor | float] = {
+        "grad/turn/mean": parts.mean(), "grad/turn/std": parts.std(correction=0),
+        "grad/turn/norm": gradient.abs().square().sum().sqrt(), "grad/words.weight/mean": 2.0,
+        "grad/words.weight/zero_ratio": 2 / 3, "grad_norm": (parts.square().sum() + 72).sqrt(),
+    }  # fmt: skip
+    for name, value in wanted.items():
+        assert [found for _, found in series(result, name)] == pytest.approx([float(value)], rel=1e-5), name

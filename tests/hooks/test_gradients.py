@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 
-from tests.loop.programs import Batch, batches, equal, linear, sgd, squares, weights
-from trainhooks import Gradients, GradientsReady, HookDict, HookSet, Objective, StepOutput, train
+from tests.loop.programs import Batch, batches, equal, linear, present, sgd, squares, weights
+from trainhooks import Gradients, GradientsReady, HookDict, HookSet, LossReady, Objective, StepOutput, train
 from trainhooks.errors import HookDefinitionError
-from trainhooks.hooks import clip_grad_norm, clip_grad_value
+from trainhooks.hooks import clip_grad_norm, clip_grad_value, grad_noise, skip_nonfinite_update
 
 Clip: TypeAlias = Callable[[nn.Module], object]
 
@@ -67,7 +67,7 @@ def norms_received(*hooks: HookSet | HookDict) -> list[float]:
     norms: list[float] = []
 
     def measure(ctx: GradientsReady, gradients: Gradients) -> Gradients:
-        norms.append(float(get_total_norm(gradients)))
+        norms.append(float(get_total_norm(present(gradients))))
         return gradients
 
     model = linear()
@@ -85,7 +85,7 @@ def test_a_clip_bounds_what_another_transform_made_of_the_gradients() -> None:
     """Keeps P73. Also where the transform returned new tensors, and where somebody read the norm before."""
 
     def tenfold(ctx: GradientsReady, gradients: Gradients) -> Gradients:
-        return [gradient * 10 for gradient in gradients]
+        return [gradient * 10 for gradient in present(gradients)]
 
     def read(ctx: GradientsReady) -> None:
         assert float(ctx.grad_norm) > 0.01
@@ -99,7 +99,7 @@ def test_a_clip_shares_the_norm_with_whoever_else_hears_it(monkeypatch: pytest.M
 
     def counting(clip: object, gradients: Gradients) -> Tensor:
         computed.append(len(gradients))
-        return get_total_norm(gradients)
+        return get_total_norm(present(gradients))
 
     monkeypatch.setattr("trainhooks.loop.quick.Clip.norm", counting)
     seen: list[Tensor] = []
@@ -113,7 +113,7 @@ def test_each_optimizers_gradients_are_clipped_on_their_own() -> None:
     norms: dict[int, list[float]] = {0: [], 1: []}
 
     def measure(ctx: GradientsReady, gradients: Gradients) -> Gradients:
-        norms[ctx.optimizer_idx].append(float(get_total_norm(gradients)))
+        norms[ctx.optimizer_idx].append(float(get_total_norm(present(gradients))))
         return gradients
 
     model = nn.ModuleList([linear(0), linear(1)])
@@ -142,3 +142,48 @@ def test_each_optimizers_gradients_are_clipped_on_their_own() -> None:
 def test_a_bound_that_bounds_nothing_is_refused(make: Callable[[], HookSet], sentence: str) -> None:
     with pytest.raises(HookDefinitionError, match=sentence):
         make()
+
+
+def of_words(model: nn.Module, batch: Batch) -> Tensor:
+    """A loss whose gradient of the table is sparse, with a row that comes twice."""
+    rows = (batch[0][:, 0].abs() * 3).long().clamp(max=4)
+    words: Tensor = model.get_submodule("0")(torch.cat([rows, rows]))
+    return words.square().mean() * 40
+
+
+def table(sparse: bool) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(5, 3, sparse=sparse))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize(
+    "clip",
+    [clip_grad_norm(0.5), clip_grad_norm(0.5, 1.0), clip_grad_norm(0.5, math.inf), clip_grad_value(0.1)],
+    ids=["norm", "1-norm", "inf-norm", "value"],
+)
+def test_sparse_gradients_are_clipped_as_dense_ones_are(clip: HookSet, accumulate: int) -> None:
+    """With four batches a window the last one is short, and gradients are scaled too."""
+    sparse, dense = table(True), table(False)
+    for model in (sparse, dense):
+        optimizer = torch.optim.SGD(model.parameters(), 0.5)
+        train(model, batches(6), of_words, optimizer, epochs=1, hooks=clip, accumulate=accumulate)
+    torch.testing.assert_close(weights(sparse), weights(dense), rtol=1e-5, atol=1e-6)
+    assert not equal(weights(dense), weights(table(False)))
+
+
+def test_noise_on_a_sparse_gradient_is_refused_by_name() -> None:
+    model = table(True)
+    with pytest.raises(HookDefinitionError, match=r"the gradient of '0\.weight' is sparse"):
+        train(model, batches(1), of_words, torch.optim.SGD(model.parameters(), 0.5), epochs=1, hooks=grad_noise(0.1))
+
+
+def test_an_update_with_a_sparse_gradient_that_is_not_finite_is_skipped() -> None:
+    model = table(True)
+
+    def spoil(ctx: LossReady, loss: Tensor) -> Tensor:
+        return loss * (math.nan if ctx.at.batches == 1 else 1.0)
+
+    hooks = [skip_nonfinite_update(), HookSet(name="spoil", transform_loss=spoil)]
+    result = train(model, batches(3), of_words, torch.optim.SGD(model.parameters(), 0.5), epochs=1, hooks=hooks)
+    assert result.at.updates == 2

@@ -11,7 +11,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from tests.loop.programs import Batch, batches, sgd, squares
+from tests.loop.programs import Batch, batches, present, sgd, squares
 from tests.ranks import on_ranks
 from tests.run.several import ENGINES, me, parameters_of, whole
 from trainhooks import Evaluation, Gradients, GradientsReady, HookSet, StepOutput, Stopped, train
@@ -49,7 +49,7 @@ def changed(engine: str, name: str) -> tuple[list[Tensor], list[list[Tensor]]]:
     model, seen = layers(), list[list[Tensor]]()
 
     def look(ctx: GradientsReady, gradients: Gradients) -> Gradients:
-        seen.append(whole(gradients))
+        seen.append(whole(present(gradients)))
         return gradients
 
     def step(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:

@@ -9,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from trainhooks import EVENTS, HookSet, Slots, StepOutput
+from trainhooks import EVENTS, Gradients, HookSet, Slots, StepOutput
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 Trace: TypeAlias = list[tuple[object, ...]]
@@ -78,6 +78,11 @@ def weights(model: nn.Module) -> list[Tensor]:
 def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
     """The gradients of those that have one."""
     return [one.grad for one in parameters if one.grad is not None]
+
+
+def present(given: Gradients) -> list[Tensor]:
+    """What a transform is given, where no gradient is None."""
+    return [cast("Tensor", one) for one in given]
 
 
 def equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:

@@ -1,7 +1,7 @@
 """In guard mode, whoever changes what it did not declare is named, with the event."""
 
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.loop.programs import Batch, batches, equal, squares, weights
+from tests.loop.programs import Batch, batches, equal, present, squares, weights
 from trainhooks import (
     EVENTS,
     BatchEnd,
@@ -214,8 +214,8 @@ def test_a_context_manager_is_looked_at_when_it_is_entered_and_when_it_is_left()
 
 
 def test_a_transform_that_returns_copies_is_an_observer() -> None:
-    def scaled(ctx: GradientsReady, gradients: Gradients) -> Sequence[Tensor]:
-        return [gradient * 0.5 for gradient in gradients]
+    def scaled(ctx: GradientsReady, gradients: Gradients) -> Gradients:
+        return [gradient * 0.5 for gradient in present(gradients)]
 
     def doubled(ctx: object, batch: Batch) -> Batch:
         return batch[0] * 2, batch[1]

@@ -21,6 +21,7 @@ from trainhooks import (
     Evaluation,
     EvaluationBegin,
     EvaluationEnd,
+    Gradients,
     GradientsReady,
     HookDict,
     Hooks,
@@ -90,8 +91,8 @@ def doubled(ctx: LossReady, loss: Tensor) -> Tensor:
     return loss * 2
 
 
-def clipped(ctx: GradientsReady, gradients: Sequence[Tensor]) -> list[Tensor]:
-    return [one.clamp(-1.0, 1.0) for one in gradients]
+def clipped(ctx: GradientsReady, gradients: Gradients) -> list[Tensor | None]:
+    return [one if one is None else one.clamp(-1.0, 1.0) for one in gradients]
 
 
 def derived(ctx: EvaluationEnd, metrics: Mapping[str, float]) -> dict[str, float]:

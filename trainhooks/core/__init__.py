@@ -19,10 +19,12 @@ from .batches import (
     BatchBegin,
     BatchEnd,
     BatchPrediction,
+    Gradients,
     GradientsReady,
     LossReady,
     OptimizerStepped,
     put_gradients,
+    total_norm,
 )
 from .binding import Entry, Hook, Itself, KeepsState, Scope, bind, keeps_its_own_state
 from .contexts import (
@@ -48,7 +50,7 @@ from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
 from .rules import Condition, Horizon
 from .run import Run
-from .slots import Answers, Gradients, HookDict, Manager, Slots, StatefulSlots
+from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
 from .steps import Step, StepOutput
 from .triggers import Trigger, alternatives, at_points, every, every_seconds, is_due_at_epochs_alone, since, until
@@ -149,6 +151,7 @@ __all__ = [
     "spec_of",
     "stateful",
     "timed",
+    "total_norm",
     "until",
     "when",
 ]

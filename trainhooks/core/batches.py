@@ -1,7 +1,7 @@
 """The contexts of one batch and of the update that it belongs to."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Protocol, final
+from typing import Any, Generic, Protocol, TypeAlias, final
 
 import torch
 from attrs import evolve, field, frozen
@@ -16,6 +16,9 @@ from .run import Run
 
 B_co = TypeVar("B_co", covariant=True, default=Any)
 O_co = TypeVar("O_co", covariant=True, default=Any)
+
+Gradients: TypeAlias = Sequence[Tensor | None]
+"""The gradients of an optimizer, in the order of `ctx.parameters`; None for a parameter that is not stepped."""
 
 
 @final
@@ -68,21 +71,27 @@ class AfterBackward:
     generator = generator_of
 
 
-def put_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+def put_gradients(parameters: Sequence[Tensor], gradients: Gradients) -> None:
     """Give parameters these gradients, one each; those that they have already cost nothing."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if parameter.grad is not gradient:
             parameter.grad = gradient
 
 
+def total_norm(gradients: Gradients, norm_type: float = 2.0) -> Tensor:
+    """The norm of all gradients together, as torch's `get_total_norm`; sparse ones are measured by their values."""
+    there = [one.coalesce().values() if one.is_sparse else one for one in gradients if one is not None]
+    return torch.nn.utils.get_total_norm(there, norm_type)
+
+
 class QuickClip(Protocol):
     """Short cuts through torch's clipping, with equal results, where nobody could tell."""
 
-    def norm(self, gradients: Sequence[Tensor], /) -> Tensor | None:
+    def norm(self, gradients: Gradients, /) -> Tensor | None:
         """The 2-norm of all gradients together, 0-d; None where torch must be asked."""
         ...
 
-    def clip(self, gradients: Sequence[Tensor], max_norm: float, norm: Tensor, /) -> bool:
+    def clip(self, gradients: Gradients, max_norm: float, norm: Tensor, /) -> bool:
         """Scale gradients down in place; whether that was done, or torch must do it."""
         ...
 
@@ -105,16 +114,20 @@ class GradientsReady:
     names: tuple[str, ...]
     """Their names in the model, in the same order."""
     gradients: tuple[Tensor, ...]
-    """Their gradients, in the same order."""
+    """Their gradients, in the same order, as they were when the window closed."""
     untouched: bool = True
-    """False for every transform but the first: what it is given is no longer `gradients`."""
+    """False for every transform but the first: `grad_norm` is no longer that of what it is given."""
     _norms: list[Tensor] = field(factory=list[Tensor], repr=False, alias="norms")
+    _left: Gradients | None = field(default=None, repr=False, alias="left")
     _quick: QuickClip | None = field(default=None, repr=False, alias="quick")
     generator = generator_of
 
     @property
     def grad_norm(self) -> Tensor:
-        """The 2-norm of all `gradients` together, 0-d, on the device; computed when first read, then kept.
+        """The 2-norm of all gradients together, 0-d, on the device; computed when first read, then kept.
+
+        What hooks of `on_after_gradient_update` change is measured anew for the transforms, in a model that is not
+        sharded.
 
         Raises:
             HookDefinitionError: if it is first read after a transform may have changed the gradients.
@@ -125,11 +138,12 @@ class GradientsReady:
                     "ctx.grad_norm is the norm before any transform, and it was not read then; measure the value "
                     "that you were given: torch.nn.utils.get_total_norm(gradients)."
                 )
-            norm = None if self._quick is None else self._quick.norm(self.gradients)
-            self._norms.append(torch.nn.utils.get_total_norm(self.gradients) if norm is None else norm)
+            gradients = self.gradients if self._left is None else self._left
+            norm = None if self._quick is None else self._quick.norm(gradients)
+            self._norms.append(total_norm(gradients) if norm is None else norm)
         return self._norms[0]
 
-    def clip(self, gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> None:
+    def clip(self, gradients: Gradients, max_norm: float, norm: Tensor) -> None:
         """Scale gradients down in place so that their norm is at most `max_norm`: torch's `clip_grads_with_norm_`.
 
         Args:
@@ -141,6 +155,10 @@ class GradientsReady:
             return
         put_gradients(self.parameters, gradients)
         torch.nn.utils.clip_grads_with_norm_(self.parameters, max_norm, norm)
+
+    def after_changes(self, left: Gradients) -> "GradientsReady":
+        """This context as transforms get it where hooks left other gradients than there were."""
+        return evolve(self, left=left, norms=[])
 
     def after_a_transform(self) -> "GradientsReady":
         """This context as the second and later transforms get it."""

@@ -3,7 +3,6 @@
 An object with one right method and one whose name is nearly right satisfies these; that is found when it is composed.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Never, Protocol
 
@@ -16,6 +15,7 @@ from .batches import (
     BatchBegin,
     BatchEnd,
     BatchPrediction,
+    Gradients,
     GradientsReady,
     LossReady,
     OptimizerStepped,
@@ -87,7 +87,7 @@ class OnAfterGradientUpdate(Protocol):
 
 
 class TransformGradients(Protocol):
-    def transform_gradients(self, ctx: GradientsReady, gradients: Sequence[Tensor], /) -> Sequence[Tensor]: ...
+    def transform_gradients(self, ctx: GradientsReady, gradients: Gradients, /) -> Gradients: ...
 
 
 class OnAfterOptimizerStep(Protocol):

@@ -16,6 +16,7 @@ from .batches import (
     BatchBegin,
     BatchEnd,
     BatchPrediction,
+    Gradients,
     GradientsReady,
     LossReady,
     OptimizerStepped,
@@ -49,8 +50,6 @@ Hears = TypeAliasType("Hears", Some[Callable[[C], Answers[A]]], type_params=(C, 
 """The hooks of an `on_*` slot, by their context and the answers that the event takes."""
 Keeps = TypeAliasType("Keeps", Callable[[C, S], tuple[S, Answers[A]]], type_params=(S, C, A))
 """The hook of an `on_*` slot that keeps a state."""
-Gradients: TypeAlias = Sequence[Tensor]
-"""The gradients of an optimizer, in the order of `ctx.parameters`."""
 Manager: TypeAlias = AbstractContextManager[object]
 """What an `around_*` hook returns."""
 

@@ -47,7 +47,7 @@ def grad_stats(*patterns: str) -> HookSet:
         several = len(ctx.run.optimizers) > 1
         values = {f"grad_norm/{ctx.optimizer_idx}" if several else "grad_norm": ctx.grad_norm}
         for name, part in _chosen(ctx, wanted):
-            gradient = whole(part)
+            gradient = _elements(whole(part))
             std, mean = torch.std_mean(gradient, correction=0)
             values[f"grad/{name}/mean"] = mean
             values[f"grad/{name}/std"] = std
@@ -158,6 +158,12 @@ def _counted(tensor: Tensor, bins: int) -> Tensor:
     low, high = low - alone.to(low.dtype), high + alone.to(high.dtype)
     counts = torch.histc((wide - low) / (high - low), bins, min=0, max=1)  # histc reads the device to find a range
     return torch.cat([low.reshape(1), high.reshape(1), counts])
+
+
+def _elements(gradient: Tensor) -> Tensor:
+    """All elements of a gradient as real numbers: a sparse one made dense, the two parts of complex ones apart."""
+    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    return torch.view_as_real(dense) if dense.is_complex() else dense
 
 
 def _chosen(ctx: GradientsReady, patterns: Sequence[str]) -> Iterator[tuple[str, Tensor]]:

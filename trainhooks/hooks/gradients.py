@@ -17,8 +17,8 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
     """Scale the gradients of each update down so that the norm of all of them together is at most `max_norm`.
 
     Each optimizer's gradients are clipped on their own, once an update, after they are unscaled, normalised and
-    reduced. What is bounded is what the hook receives: after another transform, that transform's result. The norm of a
-    sharded model's gradients is that of all ranks' parts together; every rank calls it.
+    reduced; sparse ones too. What is bounded is what the hook receives: after another transform, that transform's
+    result. The norm of a sharded model's gradients is that of all ranks' parts together; every rank calls it.
 
     Args:
         max_norm: Greatest norm, above 0.
@@ -65,8 +65,14 @@ def clip_grad_value(clip_value: float) -> HookSet:
     _check_positive("clip_grad_value", "clip_value", clip_value)
 
     def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
+        if any(one is not None and one.is_sparse for one in gradients):  # torch clamps dense ones alone
+            gradients = [one.coalesce() if one is not None and one.is_sparse else one for one in gradients]
         put_gradients(ctx.parameters, gradients)  # where torch's function looks for them
-        clip_grad_value_(ctx.parameters, clip_value)
+        if dense := [one for one in ctx.parameters if one.grad is not None and not one.grad.is_sparse]:
+            clip_grad_value_(dense, clip_value)
+        for one in gradients:
+            if one is not None and one.is_sparse:
+                one.values().clamp_(-clip_value, clip_value)
         return gradients
 
     writes = frozenset({"gradients"})
@@ -111,7 +117,7 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
         decay: How fast the variance falls, 0 or greater; the paper's gamma is 0.55, and 0 keeps it constant.
 
     Raises:
-        HookDefinitionError: if an argument is none of these.
+        HookDefinitionError: if an argument is none of these; in an update, if a gradient is sparse.
 
     Source: Neelakantan et al., "Adding gradient noise improves learning for very deep networks", 2015.
 
@@ -126,9 +132,15 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
     def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
         shared = evolve(ctx, run=evolve(ctx.run, rank=Rank()))  # every rank draws what rank 0 does
         name = f"grad_noise/{ctx.optimizer_idx}"
-        generators = {device: shared.generator(name, device) for device in {one.device for one in gradients}}
+        there = [(one, called) for one, called in zip(gradients, ctx.names, strict=True) if one is not None]
+        generators = {device: shared.generator(name, device) for device in {one.device for one, _ in there}}
         now = std / (1 + ctx.at.updates) ** (decay / 2)
-        for one in gradients:
+        for one, called in there:
+            if one.is_sparse:
+                raise HookDefinitionError(
+                    f"grad_noise adds noise to every element, and the gradient of {called!r} is sparse, which holds "
+                    "few of them; make it dense, as by nn.Embedding(..., sparse=False)."
+                )
             noise = torch.randn(one.shape, dtype=one.dtype, device=one.device, generator=generators[one.device])
             own_part(one).add_(part_like(noise, one), alpha=now)
         return gradients

@@ -4,14 +4,12 @@
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
-from trainhooks.core import Run
+from trainhooks.core import Gradients, Run, total_norm
 from trainhooks.distributed import Ranks
 
 
@@ -51,13 +49,13 @@ def ranks_of(run: Run) -> Ranks | None:
     return Ranks(run.rank) if run.rank.world > 1 else None
 
 
-def norm_of(tensors: Sequence[Tensor], norm_type: float, run: Run) -> Tensor:
-    """The norm of all tensors together, 0-d, over all parts of those that are sharded; every rank calls it."""
+def norm_of(gradients: Gradients, norm_type: float, run: Run) -> Tensor:
+    """The norm of all gradients together, 0-d, over all parts of those that are sharded; every rank calls it."""
     ranks = ranks_of(run)
-    if ranks is None or norm_type != math.inf or not any(isinstance(one, Shard) for one in tensors):
-        return whole(get_total_norm(tensors, norm_type))
-    parts = [own_part(one) for one in tensors]
+    if ranks is None or norm_type != math.inf or not any(isinstance(one, Shard) for one in gradients):
+        return whole(total_norm(gradients, norm_type))
+    parts = [own_part(one) for one in gradients if one is not None]
     by_rank = torch.zeros(run.rank.world, device=parts[0].device, dtype=parts[0].dtype)
     if filled := [one for one in parts if one.numel()]:  # torch refuses the others, on their rank alone
-        by_rank[run.rank.index] = get_total_norm(filled, norm_type)
+        by_rank[run.rank.index] = total_norm(filled, norm_type)
     return ranks.sum_later(by_rank).wait().amax()

@@ -184,7 +184,7 @@ class _Event:
         """Pass the value through every transform."""
         for one in self.bound:
             try:
-                value = replaced(self.spec.name, one.owner.name, one.call(ctx, value), value)
+                value = replaced(self.spec.name, one.owner.name, one.call(ctx, value), value, ctx)
             except BaseException as error:
                 locate(error, one, self.spec, ctx)
                 raise

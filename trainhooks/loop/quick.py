@@ -10,12 +10,14 @@ private names of torch stand here and nowhere else; where one of them is missing
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_float
-from typing import Any, Final, cast, final
+from typing import Any, Final, TypeGuard, cast, final
 
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
 from torch.optim import Optimizer
+
+from trainhooks.core import Gradients
 
 from .kernels import KernelStep, kernel_step, only_notes_the_call
 
@@ -134,6 +136,11 @@ def version_of(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def marks_of(parameters: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """By what it shows that a gradient is another one, or was changed in place."""
+    return [(id(one.grad), 0 if one.grad is None else version_of(one.grad)) for one in parameters]
+
+
 def overflowed(scaler: torch.amp.GradScaler, optimizer: Optimizer) -> bool:
     """Whether a gradient was not finite when `scaler` unscaled those of `optimizer`; reads the device."""
     found: Mapping[Any, Tensor] = cast("Any", scaler)._found_inf_per_device(optimizer)
@@ -150,7 +157,7 @@ class Clip:
     is computed with numbers, each rounded as torch rounds it, and a factor of 1 is left out.
     """
 
-    def norm(self, gradients: Sequence[Tensor], /) -> Tensor | None:
+    def norm(self, gradients: Gradients, /) -> Tensor | None:
         """The 2-norm of all gradients together; None where torch must be asked."""
         if not are_plain(gradients):
             return None
@@ -158,7 +165,7 @@ class Clip:
         norm: Tensor = cast("Any", torch).linalg.vector_norm(torch.stack(norms))
         return norm
 
-    def clip(self, gradients: Sequence[Tensor], max_norm: float, norm: Tensor, /) -> bool:
+    def clip(self, gradients: Gradients, max_norm: float, norm: Tensor, /) -> bool:
         """Scale gradients down to `max_norm`; whether that was done, or torch must do it."""
         if type(norm) is not Tensor or not norm.is_cpu or norm.dtype is not torch.float32 or norm.shape:
             return False
@@ -175,13 +182,15 @@ QUICK_CLIP: Final = Clip()
 _EPSILON: Final = c_float(1e-6).value
 
 
-def are_plain(gradients: Sequence[Tensor]) -> bool:
-    """Whether these are float32 tensors of one device, of torch's own class and without a graph."""
+def are_plain(gradients: Gradients) -> TypeGuard[Sequence[Tensor]]:
+    """Whether these are dense float32 tensors of one device, of torch's own class and without a graph."""
     if not AVAILABLE or not gradients:
         return False
-    device = gradients[0].device
+    device = None if gradients[0] is None else gradients[0].device
     for one in gradients:
         if type(one) is not Tensor or one.dtype is not torch.float32 or one.device != device or one.requires_grad:
+            return False
+        if one.is_sparse:
             return False
     return True
 

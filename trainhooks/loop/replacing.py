@@ -5,13 +5,13 @@ from typing import cast
 
 from torch import Tensor
 
-from trainhooks.core import Gradients, Metrics
+from trainhooks.core import Gradients, GradientsReady, Metrics
 from trainhooks.errors import HookDefinitionError
 
 from .records import number
 
 
-def replaced(event: str, by: str, new: object, old: object) -> object:
+def replaced(event: str, by: str, new: object, old: object, ctx: object) -> object:
     """What a transform returned, if it can stand for what it was given.
 
     Raises:
@@ -25,25 +25,25 @@ def replaced(event: str, by: str, new: object, old: object) -> object:
             f"{event} returns {wanted[1] if wanted else 'the batch'}, changed or as it was, but {by!r} returned "
             f"{new!r}. Did it forget to return the value?"
         )
-    if event == "transform_gradients" and new is not old:
-        _check_gradients(by, cast("Gradients", new), cast("Gradients", old))
+    if isinstance(ctx, GradientsReady):
+        _check_gradients(by, cast("Gradients", new), ctx.parameters)
     if event == "transform_metrics":
         return {name: number(by, name, value) for name, value in cast("Metrics", new).items()}
     return new
 
 
-def _check_gradients(by: str, new: Gradients, old: Gradients) -> None:
-    wanted = [tuple(one.shape) for one in old]
+def _check_gradients(by: str, new: Gradients, parameters: Sequence[Tensor]) -> None:
     shapes = [tuple(one.shape) if isinstance(one, Tensor) else one for one in cast("Sequence[object]", new)]
-    if shapes != wanted:
+    wanted = [None if found is None else tuple(one.shape) for one, found in zip(parameters, shapes, strict=False)]
+    if shapes != wanted or len(shapes) != len(parameters):
         raise HookDefinitionError(
-            f"transform_gradients returns one gradient for each of the {len(wanted)} parameters, of its shape, but "
-            f"{by!r} returned {len(shapes)}, of shapes {shapes}."
+            f"transform_gradients returns one gradient or None for each of the {len(parameters)} parameters, of its "
+            f"shape, but {by!r} returned {len(shapes)}, of shapes {shapes}."
         )
 
 
 _WANTED: Mapping[str, tuple[type, str]] = {
     "transform_loss": (Tensor, "the loss, a 0-d tensor"),
-    "transform_gradients": (Sequence, "the gradients, a sequence of tensors"),
+    "transform_gradients": (Sequence, "the gradients, a sequence of tensors and None"),
     "transform_metrics": (Mapping, "the metrics, a mapping of numbers by name"),
 }

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainhooks.core import Step, StepOutput, name_of
+from trainhooks.core import Gradients, GradientsReady, Step, StepOutput, name_of, total_norm
 from trainhooks.errors import HookDefinitionError
 
 from .means import Mean
@@ -155,8 +155,13 @@ class Worker:
         """The norm of the gradients, where measuring it takes every rank; else nobody has read it yet."""
         if self.together is None or not self.together.parallel.sharded:
             return []
-        norm: Any = nn.utils.get_total_norm(self.gradients(parameters))
+        norm: Any = total_norm(self.gradients(parameters))
         return [norm.full_tensor() if parameters else norm]
+
+    def measured_anew(self, ready: GradientsReady, left: Gradients) -> GradientsReady:
+        """The context of transforms after hooks left other gradients; a norm that takes every rank stays as it was."""
+        sharded = self.together is not None and self.together.parallel.sharded
+        return ready if sharded else ready.after_changes(left)
 
     def names_of(self, parameters: Sequence[Tensor]) -> tuple[str, ...]:
         """The names of parameters in the model; those of an update are mostly those of the one before."""

@@ -1,10 +1,10 @@
 """An update: from a window's gradients to changed parameters, written once."""
 
-from trainhooks.core import GradientsReady, OptimizerStepped, put_gradients
+from trainhooks.core import Gradients, GradientsReady, OptimizerStepped, put_gradients
 
 from .heard import Heard
 from .live import Live
-from .quick import QUICK_CLIP
+from .quick import QUICK_CLIP, marks_of
 from .steps import Worker
 
 
@@ -19,12 +19,17 @@ def update(live: Live, heard: Heard, worker: Worker) -> None:
             parameters=parameters, names=worker.names_of(parameters), gradients=worker.gradients(parameters),
             norms=worker.norms(parameters), quick=QUICK_CLIP,
         )  # fmt: skip
+        gradients: Gradients = ready.gradients
         if heard.on_after_gradient_update is not None:
+            before = marks_of(parameters)
             if live.ask(heard.on_after_gradient_update(ready)):
                 steps = False
+            if marks_of(parameters) != before:
+                gradients = tuple([one.grad for one in parameters])  # a hook may have set one to None
+                ready = worker.measured_anew(ready, gradients)
         if heard.transform_gradients is not None:
             if steps:
-                put_gradients(parameters, heard.transform_gradients(ready, ready.gradients))
+                put_gradients(parameters, heard.transform_gradients(ready, gradients))
     if steps:
         live.interrupts.wait_for(worker.quick.step)
         live.count_update()

@@ -26,7 +26,7 @@ Facts: TypeAlias = dict[str, tuple[str, object]]
 """By what it is, in words: the kind of write that changing it is, and how it stands."""
 
 _RANDOM = "a global random stream"
-_OF_CONTEXT = frozenset({"run", "at", "since", "parameters", "_norms"})
+_OF_CONTEXT = frozenset({"run", "at", "since", "parameters", "_norms", "_left"})
 """Fields of contexts that are looked at elsewhere, or hold no tensors."""
 
 

@@ -34,6 +34,7 @@ from trainhooks import (
     stateful,
     when,
 )
+from trainhooks.loop import specialiser
 
 
 def orders(table: DispatchTable) -> list[tuple[str, ...]]:
@@ -235,6 +236,7 @@ def test_explain_calls_no_hook_opens_nothing_but_its_own_source_and_draws_no_ran
     """Keeps P64."""
     before = global_streams()
     linecache.clearcache()
+    specialiser._pickled_trees.cache_clear()  # pyright: ignore[reportPrivateUsage]
     with looking() as touched:
         text = explain(everything_there_is())
     source = f"open {Path(loop.__file__).parent}{os.sep}"

@@ -1,10 +1,13 @@
 """Factors of the update count have the values of PyTorch's schedulers, and those of their formulas at every edge."""
 
+import copy
+import pickle
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 import torch
+from attrs.exceptions import FrozenInstanceError
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import (
@@ -23,6 +26,7 @@ from trainhooks import train
 from trainhooks.errors import HookDefinitionError
 from trainhooks.hooks import lr_schedule
 from trainhooks.hooks.factors import (
+    Schedule,
     constant,
     cosine,
     cosine_restarts,
@@ -170,3 +174,52 @@ def test_arguments_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(HookDefinitionError, match=sentence):
         make(**arguments)
+
+
+def rising(update: int) -> float:
+    return update / 10
+
+
+MAKES: dict[str, Callable[[int], Schedule]] = {
+    "constant": lambda n: constant(1 / n),
+    "linear": lambda n: linear(10, start=1 / n),
+    "cosine": cosine,
+    "cosine_restarts": lambda n: cosine_restarts(10, growth=n),
+    "polynomial": lambda n: polynomial(10, power=n),
+    "warmup": lambda n: warmup(2, cosine(n)),
+    "warmup over a function": lambda n: warmup(n, rising),
+    "warmup_stable_decay": lambda n: warmup_stable_decay(20, warmup_updates=n, decay_updates=3),
+}
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+def test_schedules_are_values(make: Callable[[int], Schedule]) -> None:
+    """Keeps P92."""
+    schedule = make(3)
+    assert schedule == make(3) != make(4)
+    assert len({schedule, make(3), make(4)}) == 2
+    for other in (pickle.loads(pickle.dumps(schedule)), copy.copy(schedule), copy.deepcopy(schedule)):
+        assert other == schedule
+        assert [other(update) for update in range(30)] == [schedule(update) for update in range(30)]
+    with pytest.raises(FrozenInstanceError):
+        cast("Any", schedule).settings = make(4).settings
+
+
+def test_a_schedule_is_shown_as_it_is_written() -> None:
+    assert repr(warmup(100, cosine(900, end=0.1))) == "warmup(updates=100, then=cosine(updates=900, end=0.1))"
+    assert repr(linear(10, start=1.0)) == "linear(updates=10)"
+    assert repr(warmup(5, rising)) == "warmup(updates=5, then=tests.hooks.test_factors.rising)"
+
+
+def test_a_schedule_over_a_function_that_does_not_pickle_says_so_and_is_copied_still() -> None:
+    schedule = warmup(5, lambda update: 1.0)
+    with pytest.raises(HookDefinitionError, match=r"its argument then does not \(.*lambda.*; give plain data, or a"):
+        pickle.dumps(schedule)
+    assert copy.deepcopy(schedule) == schedule == copy.copy(schedule)
+
+
+def test_a_schedule_is_called_with_its_own_arguments() -> None:
+    with pytest.raises(TypeError, match=r"^cosine\(\) missing 1 required positional argument: 'updates'"):
+        cast("Any", cosine)()
+    assert cosine.__doc__ is not None
+    assert cosine.__doc__.startswith("Half a cosine")

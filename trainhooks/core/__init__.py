@@ -50,6 +50,7 @@ from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
 from .rules import Condition, Horizon
 from .run import Run
+from .settings import Settings
 from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
 from .steps import Step, StepOutput
@@ -109,6 +110,7 @@ __all__ = [
     "Run",
     "Save",
     "Scope",
+    "Settings",
     "SkipBatch",
     "SkipUpdate",
     "Slots",

@@ -2,7 +2,16 @@
 
 from .augment import cutmix, mixup
 from .ending import save_at_end
-from .factors import constant, cosine, cosine_restarts, linear, polynomial, warmup, warmup_stable_decay
+from .factors import (
+    Schedule,
+    constant,
+    cosine,
+    cosine_restarts,
+    linear,
+    polynomial,
+    warmup,
+    warmup_stable_decay,
+)
 from .freezing import freeze
 from .gradient_stats import grad_histogram, grad_stats
 from .gradients import clip_grad_norm, clip_grad_value, grad_noise, skip_nonfinite_update
@@ -28,6 +37,7 @@ __all__ = [
     "Entry",
     "History",
     "Mode",
+    "Schedule",
     "Segments",
     "Sheet",
     "checkpoint",

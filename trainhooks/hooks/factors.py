@@ -3,12 +3,64 @@
 The update after `u` finished ones is made with the factor at `u`, so the first with the factor at 0.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from typing import ParamSpec, final
+
+from attrs import field, frozen
+
+from trainhooks.core import Settings
 
 from .arguments import check_count, check_function, check_number
 
+P = ParamSpec("P")
 
+
+@final
+@frozen(repr=False)
+class Schedule:
+    """A factor for each update, as a function of the count of finished ones; compared, copied and pickled by value.
+
+    Example:
+        >>> cosine(10), cosine(10) == cosine(10), cosine(10) == cosine(20)
+        (cosine(updates=10), True, False)
+    """
+
+    settings: Settings
+    """The function that made it, and with which arguments."""
+    _factor: Callable[[int], float] = field(eq=False)
+
+    def __call__(self, update: int) -> float:
+        return self._factor(update)
+
+    def __repr__(self) -> str:
+        return repr(self.settings)
+
+    def __copy__(self) -> "Schedule":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Schedule":
+        made: Schedule = self.settings.made_again(memo)
+        return made
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[Settings]]:
+        self.settings.check_pickles()
+        return Settings.made_again, (self.settings,)
+
+
+def _schedule(make: Callable[P, Callable[[int], float]]) -> Callable[P, Schedule]:
+    """Let what `make` gives know how it was made."""
+
+    @functools.wraps(make)
+    def make_schedule(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+        settings = Settings.of(make_schedule, args, kwargs)
+        return Schedule(settings, make(*args, **kwargs))
+
+    return make_schedule
+
+
+@_schedule
 def constant(factor: float = 1.0) -> Callable[[int], float]:
     """The same factor at every update.
 
@@ -26,6 +78,7 @@ def constant(factor: float = 1.0) -> Callable[[int], float]:
     return lambda update: factor
 
 
+@_schedule
 def linear(updates: int, *, start: float = 1.0, end: float = 0.0) -> Callable[[int], float]:
     """A straight line from `start` at update 0 to `end` at update `updates`: `start + (end - start) * u / updates`.
 
@@ -55,6 +108,7 @@ def linear(updates: int, *, start: float = 1.0, end: float = 0.0) -> Callable[[i
     return factor
 
 
+@_schedule
 def cosine(updates: int, *, end: float = 0.0) -> Callable[[int], float]:
     """Half a cosine from 1 at update 0 to `end` at update `updates`.
 
@@ -80,6 +134,7 @@ def cosine(updates: int, *, end: float = 0.0) -> Callable[[int], float]:
     return lambda update: _half_cosine(min(update, updates), updates, end)
 
 
+@_schedule
 def cosine_restarts(updates: int, *, growth: int = 1, end: float = 0.0) -> Callable[[int], float]:
     """Half a cosine from 1 towards `end` again and again, each `growth` times as long as the one before.
 
@@ -121,6 +176,7 @@ def _half_cosine(update: int, updates: int, end: float) -> float:
     return end + (1.0 - end) * (1.0 + math.cos(math.pi * update / updates)) / 2.0
 
 
+@_schedule
 def polynomial(updates: int, *, power: float = 1.0, end: float = 0.0) -> Callable[[int], float]:
     """A power of what is left, from 1 at update 0 to `end` at update `updates`.
 
@@ -150,6 +206,7 @@ def polynomial(updates: int, *, power: float = 1.0, end: float = 0.0) -> Callabl
     return factor
 
 
+@_schedule
 def warmup(updates: int, then: Callable[[int], float], *, start: float | None = None) -> Callable[[int], float]:
     """A straight line from `start` up to the first factor of another function, which then begins.
 
@@ -187,6 +244,7 @@ def warmup(updates: int, then: Callable[[int], float], *, start: float | None = 
     return factor
 
 
+@_schedule
 def warmup_stable_decay(
     updates: int, *, warmup_updates: int, decay_updates: int, end: float = 0.0
 ) -> Callable[[int], float]:

@@ -90,10 +90,10 @@ class Asked:
 
 
 def test_a_carried_batch_keeps_its_form_and_objects_that_can_pin_themselves_are_asked() -> None:
-    asked = Asked()
-    batch = {"a": (asked, Named(torch.zeros(0, device="meta"), 3)[1:], "b"), "c": [asked]}
+    asked, other = Asked(), Asked()
+    batch = {"a": (asked, Named(torch.zeros(0, device="meta"), 3)[1:], "b"), "c": [asked, other]}
     assert Carried(batch).pin_memory().batch == batch
-    assert asked.pinned == 2
+    assert (asked.pinned, other.pinned) == (1, 1)
 
 
 @pytest.mark.gpu

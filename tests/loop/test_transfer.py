@@ -1,15 +1,20 @@
 """Batches reach the device whatever they are made of, and come back without their graph."""
 
-from collections import OrderedDict, UserDict
+from collections import OrderedDict, UserDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from attrs import define, frozen
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
+from tests.core.outputs import Classified
+from tests.loop.programs import linear, sgd
+from trainhooks import BatchEnd, BatchPrediction, Evaluation, HookDict, StepOutput, predict, train
 from trainhooks.loop import move
 from trainhooks.loop.transfer import detached
 
@@ -72,6 +77,10 @@ def tensor_at(batch: Any, path: tuple[str | int, ...]) -> Tensor:
         (Slotted({"x": ones()}), ("x", "x")),
         (((ones(),), {"x": [ones()]}), (1, "x", 0)),
         (Encoding({"x": ones()}), ("x",)),
+        (Classified(logits=ones(), hidden=(ones(),)), ("logits",)),
+        (Classified(logits=ones(), hidden=(ones(),)), ("hidden", 0)),
+        (deque([ones()], maxlen=2), (0,)),
+        ([torch.eye(2).to_sparse()], (0,)),
     ],
     ids=lambda one: type(one).__name__,
 )
@@ -80,6 +89,33 @@ def test_tensors_move_and_their_containers_stay_what_they_are(batch: object, pat
     assert type(moved) is type(batch)
     assert tensor_at(moved, path).device == META
     assert tensor_at(batch, path).device == CPU
+
+
+class Attributes(dict[str, Any]):
+    """A dict whose keys are its attributes; a missing one raises KeyError."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def test_a_dict_whose_keys_are_its_attributes_moves() -> None:
+    assert move(Attributes(x=ones()), META).x.device == META
+
+
+@dataclass
+class Edge:
+    start: Tensor
+    to: Tensor
+
+
+def test_a_field_named_to_is_no_method() -> None:
+    edge = move(Edge(ones(), ones()), META)
+    assert edge.start.device == edge.to.device == META
+
+
+def test_what_moving_raises_is_raised() -> None:
+    with pytest.raises(NotImplementedError, match="meta"):
+        move({"x": [ones().to(META)]}, CPU)
 
 
 ATOMS = ["text", None, 5, {1, 2}, object(), b"bytes", Named]
@@ -111,3 +147,90 @@ def test_detaching_reaches_everywhere_and_leaves_the_original() -> None:
     assert not tensor_at(free, ("x", 0, "x")).requires_grad
     assert tensor_at(batch, ("x", 0, "x")) is x
     assert free["y"] is batch["y"]
+
+
+class Known:
+    """An object of the user's."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+
+def in_itself(x: Tensor) -> Any:
+    made: dict[str, Any] = {"x": x}
+    made["self"] = made
+    return made
+
+
+def kept_outputs(make: Callable[[Tensor], Any]) -> tuple[list[Any], list[Any]]:
+    """What steps gave as output, in training and evaluations, and what hooks got of it."""
+    model, given, kept = linear(), list[Any](), list[Any]()
+
+    def step(model: nn.Module, batch: Tensor) -> StepOutput[Any]:
+        with torch.enable_grad():  # in evaluations too, as where forces are a gradient
+            x = model(batch)
+        given.append(make(x))
+        return StepOutput(x.square().mean(), output=given[-1], target=given[-1])
+
+    def end(ctx: BatchEnd) -> None:
+        kept.append(ctx.output)
+
+    def predicted(ctx: BatchPrediction) -> None:
+        assert (ctx.y_test is given[-1]) == (ctx.y_pred is given[-1])
+        kept.append(ctx.y_pred)
+
+    data = [torch.ones(2, 3)]
+    hooks: list[HookDict] = [{"on_batch_end": end}, {"on_after_batch_prediction": predicted}]
+    train(model, data, step, sgd(model), epochs=1, hooks=hooks, evaluations=[Evaluation("val", data)])
+    assert len(kept) == 2
+    return given, kept
+
+
+REBUILT: list[tuple[Callable[[Tensor], Any], tuple[str | int, ...]]] = [
+    (lambda x: x, ()),
+    (lambda x: {"a": [x]}, ("a", 0)),
+    (lambda x: Classified(logits=x), ("logits",)),
+    (lambda x: Classified(logits=x, hidden=(x,)), ("hidden", 0)),
+    (lambda x: deque([x]), (0,)),
+    (lambda x: OrderedDict[str, Tensor](x=x), ("x",)),
+    (Data, ("x",)),
+    (Record, ("x",)),
+]
+OPAQUE: list[Callable[[Tensor], Any]] = [
+    lambda x: Normal(x, 1.0),
+    lambda x: UserDict[str, Tensor](x=x),
+    lambda x: {x},
+    Known,
+    in_itself,
+]
+
+
+@pytest.mark.parametrize(("make", "path"), REBUILT)
+def test_an_output_that_can_be_rebuilt_has_no_graph_in_any_context_after_backward(
+    make: Callable[[Tensor], Any], path: tuple[str | int, ...]
+) -> None:
+    """Keeps P61."""
+    given, kept = kept_outputs(make)
+    for one, free in zip(given, kept, strict=True):
+        assert tensor_at(one, path).requires_grad
+        assert not tensor_at(free, path).requires_grad
+        assert type(free) is type(one)
+
+
+@pytest.mark.parametrize("make", OPAQUE)
+def test_an_output_that_cannot_be_rebuilt_is_handed_out_that_very_object(make: Callable[[Tensor], Any]) -> None:
+    given, kept = kept_outputs(make)
+    assert all(one is free for one, free in zip(given, kept, strict=True))
+
+
+def test_predictions_have_no_graph() -> None:
+    def step(model: nn.Module, batch: Tensor) -> tuple[Any, Any, Any]:
+        with torch.enable_grad():
+            x = model(batch)
+        return {"x": x}, x, Classified(logits=x)
+
+    predictions: list[Any] = list(predict(linear(), [torch.ones(2, 3)], step))
+    (one,) = predictions
+    assert not one.y_pred["x"].requires_grad
+    assert not one.y_test.requires_grad
+    assert not one.metadata.logits.requires_grad

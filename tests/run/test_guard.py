@@ -1,8 +1,10 @@
 """In guard mode, whoever changes what it did not declare is named, with the event."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -263,3 +265,48 @@ def test_every_event_is_looked_at() -> None:
     for event in [event for event in once if EVENTS[event].kind == "on" and event != "on_train_end"]:
         with pytest.raises(MutationError, match=f" on {event}, "):
             run(cast("HookDict", {"name": "meddler", event: no_grad(lambda ctx: parameter(ctx).add_(1.0))}))
+
+
+@dataclass
+class Sample:
+    x: Tensor
+    rows: deque[Tensor]
+
+
+def test_a_change_is_found_in_whatever_a_batch_is_made_of() -> None:
+    batch = [Sample(torch.ones(2, 3), deque([torch.ones(2), torch.eye(2).to_sparse()]))]
+
+    def step(model: nn.Module, batch: Sample) -> Tensor:
+        return cast("Tensor", model(batch.x)).square().mean()
+
+    def change(row: int) -> Callable[[BatchEnd[Sample, Any]], None]:
+        def hook(ctx: BatchEnd[Sample, Any]) -> None:
+            ctx.batch.rows[row].mul_(2.0)
+
+        return hook
+
+    for index in (0, 1):
+        model = network()
+        with pytest.raises(MutationError, match=rf"changed ctx\.batch\.rows\[{index}\] in place on on_batch_end"):
+            train(
+                model, batch, step, torch.optim.SGD(model.parameters(), 0.1), epochs=1, guard=True,
+                hooks={"on_batch_end": change(index)},
+            )  # fmt: skip
+
+
+def test_sparse_gradients_are_looked_at() -> None:
+    model = nn.Embedding(4, 2, sparse=True)
+
+    def step(model: nn.Module, batch: Tensor) -> Tensor:
+        return cast("Tensor", model(batch)).square().mean()
+
+    def scale(ctx: GradientsReady) -> None:
+        ctx.gradients[0]._values().mul_(2.0)
+
+    def run(hooks: HookDict) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        train(model, [torch.tensor([0, 2])], step, optimizer, epochs=1, guard=True, hooks=hooks)
+
+    run({"on_after_gradient_update": lambda ctx: None})
+    with pytest.raises(MutationError, match="changed the gradient of 'weight' in place"):
+        run({"on_after_gradient_update": scale})

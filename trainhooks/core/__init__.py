@@ -27,6 +27,7 @@ from .batches import (
     total_norm,
 )
 from .binding import Entry, Hook, Itself, KeepsState, Scope, bind, keeps_its_own_state
+from .containers import INSIDE, changed, tensors_in
 from .contexts import (
     CheckpointSaved,
     EpochBegin,
@@ -92,6 +93,7 @@ __all__ = [
     "HookTimes",
     "Hooks",
     "Horizon",
+    "INSIDE",
     "Interrupted",
     "Itself",
     "Keep",
@@ -130,6 +132,7 @@ __all__ = [
     "arrange",
     "at_points",
     "bind",
+    "changed",
     "decide",
     "definition_of",
     "every",
@@ -152,6 +155,7 @@ __all__ = [
     "since_then",
     "spec_of",
     "stateful",
+    "tensors_in",
     "timed",
     "total_norm",
     "until",

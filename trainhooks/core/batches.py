@@ -191,9 +191,10 @@ class BatchEnd(Generic[B_co, O_co]):
     run: Run
     at: Progress
     batch: B_co
-    """The batch as the step saw it, detached."""
+    """The batch as the step saw it, detached as `output` is."""
     output: O_co
-    """The step's output, detached; None where the step returned a bare loss."""
+    """The step's output, detached, in whatever container can be rebuilt (`core/containers.py` says which); what cannot
+    be is that very object. None where the step returned a bare loss."""
     loss: Tensor
     """The loss that was back-propagated, before any scaling: 0-d, detached."""
     losses: Mapping[str, Tensor]

@@ -1,12 +1,13 @@
 """From the samples of a batch to the batch, and the batch to pinned memory; tuples stay tuples on both ways."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, cast, final, runtime_checkable
 
 import torch
 from attrs import frozen
-from torch import Tensor
 from typing_extensions import TypeVar
+
+from trainhooks.core import INSIDE, changed
 
 B_co = TypeVar("B_co", covariant=True)
 
@@ -58,12 +59,11 @@ class _Pinnable(Protocol):
 
 
 def pinned(value: object) -> object:
-    """Pin the tensors of tuples, named tuples, lists and dicts; any other object is asked, if it can pin itself."""
-    if isinstance(value, Tensor):
-        return value.pin_memory()
-    if isinstance(value, tuple) or type(value) is list:
-        parts = cast("Sequence[object]", value)
-        return _like(parts, [pinned(part) for part in parts])
-    if type(value) is dict:
-        return {key: pinned(part) for key, part in cast("Mapping[object, object]", value).items()}
-    return value.pin_memory() if isinstance(value, _Pinnable) else value
+    """The value with its tensors in pinned memory; an object that can pin itself is asked."""
+    return changed(value, _pinned)
+
+
+def _pinned(part: object) -> object:
+    if type(part) not in (tuple, list, dict) and isinstance(part, _Pinnable):
+        return part.pin_memory()
+    return INSIDE

@@ -22,7 +22,7 @@ from .steps import Objective, Worker
 from .streams import Streams, same_modes
 from .table import DispatchTable, compose
 from .together import Together
-from .transfer import Transfer, fields_of, move
+from .transfer import Transfer, move
 
 __all__ = [
     "AUTOCAST",
@@ -57,7 +57,6 @@ __all__ = [
     "check_values",
     "compose",
     "explain",
-    "fields_of",
     "forward_in",
     "hear",
     "length_of",

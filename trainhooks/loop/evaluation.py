@@ -17,6 +17,7 @@ from .requests import DueEvaluation
 from .shares import one_model, share_of
 from .streams import PrivateStreams, looking_only
 from .tally import Tally
+from .transfer import detached
 
 _NO_MORE = object()
 
@@ -37,8 +38,8 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
                 tally.add(output)
                 if heard.on_after_batch_prediction is not None:
                     heard.on_after_batch_prediction(BatchPrediction(
-                        run=run, at=at, since=since, name=name, index=index, batch=batch, y_pred=output.output,
-                        y_test=output.target,
+                        run=run, at=at, since=since, name=name, index=index, batch=detached(batch),
+                        y_pred=detached(output.output), y_test=detached(output.target),
                     ))  # fmt: skip
         metrics: Mapping[str, float] = tally.read(live.ranks)
         if heard.transform_metrics is not None:
@@ -70,8 +71,9 @@ def predict(
             batch = live.transfer(batch, run.device)
             y_pred, y_test, metadata = three(step, step(run.model, batch))
             prediction = BatchPrediction(
-                run=run, at=at, since=at, name="prediction", index=index, batch=batch, y_pred=y_pred, y_test=y_test,
-                metadata=metadata, dataset_info=dataset_info,
+                run=run, at=at, since=at, name="prediction", index=index, batch=detached(batch),
+                y_pred=detached(y_pred), y_test=detached(y_test), metadata=detached(metadata),
+                dataset_info=dataset_info,
             )  # fmt: skip
             if heard.on_after_batch_prediction is not None:
                 heard.on_after_batch_prediction(prediction)

@@ -1,17 +1,15 @@
 """Batches: how they get to the device, and how they are handed out without their graph."""
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from copy import copy
-from operator import is_
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
-import attrs
 import torch
 from torch import Tensor
 
+from trainhooks.core import INSIDE, changed
+
 Transfer: TypeAlias = Callable[[Any, torch.device], Any]
 """How a batch gets to the device."""
-Change: TypeAlias = Callable[[Any], Any]
 
 _CPU = torch.device("cpu")
 _PLAIN = (tuple, list, dict)  # they cannot move themselves; their subclasses may
@@ -20,12 +18,14 @@ _PLAIN = (tuple, list, dict)  # they cannot move themselves; their subclasses ma
 def move(batch: Any, device: torch.device) -> Any:
     """A batch on its device, copied without waiting where its memory is pinned.
 
-    Tensors in tuples, lists, dicts, named tuples, dataclasses and attrs records are moved; an object with a method
-    `to(device)` is asked; anything else passes as it is.
+    Tensors are moved in whatever can be rebuilt (`trainhooks.core.containers` says what that is); an object with a
+    method `to(device)` is asked; anything else passes as it is.
     """
-    if type(batch) in (tuple, list):  # most batches, and most are there already
+    kind: object = type(batch)  # pyright: ignore[reportUnknownVariableType]
+    if kind in _PLAIN:  # most batches, and most are there already
         on_cpu = device == _CPU
-        for part in batch:
+        parts: Iterable[Any] = batch.values() if kind is dict else batch
+        for part in parts:
             if not isinstance(part, Tensor) or not (part.is_cpu if on_cpu else part.device == device):
                 break
         else:
@@ -33,61 +33,47 @@ def move(batch: Any, device: torch.device) -> Any:
 
     def there(part: Any) -> Any:
         if isinstance(part, Tensor):
-            return part if part.device == device else part.to(device, non_blocking=part.is_pinned())
-        if type(part) not in _PLAIN and callable(to := getattr(part, "to", None)):
+            return part if part.device == device else part.to(device, non_blocking=_is_pinned(part))
+        if type(part) not in _PLAIN and (to := _own_to(part)) is not None:
             return to(device)
-        return _rebuilt(part, there)
+        return INSIDE
 
-    return there(batch)
+    return changed(batch, there)
 
 
 def detached(value: Any) -> Any:
-    """The same without autograd graph."""
+    """The same without autograd graph, as far as it can be rebuilt; the very object where there is none to leave."""
+    if value is None:
+        return None
     if isinstance(value, Tensor):
         return value.detach() if value.requires_grad else value
-    if type(value) in (tuple, list):  # most batches, and most have no graph
-        for part in value:
+    kind: object = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind in _PLAIN:  # most batches, and most have no graph
+        parts: Iterable[Any] = value.values() if kind is dict else value
+        for part in parts:
             if not isinstance(part, Tensor) or part.requires_grad:
                 break
         else:
             return value
-    return _rebuilt(value, detached)
+    return changed(value, _detached)
 
 
-def _rebuilt(value: Any, change: Change) -> Any:
-    """A container with `change` applied to its parts; the same object where nothing changed, or if it is none."""
-    if value is None:
+def _detached(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        return part.detach() if part.requires_grad else part
+    return INSIDE
+
+
+def _is_pinned(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.is_pinned()
+
+
+def _own_to(part: Any) -> Callable[[torch.device], Any] | None:
+    """The method `to` of an object."""
+    if isinstance(part, type):
         return None
-    if isinstance(value, tuple | list):
-        parts = cast("Sequence[Any]", value)
-        changed = [change(one) for one in parts]
-        if all(map(is_, changed, parts)):
-            return parts
-        make = cast("Callable[..., Any]", type(parts))
-        return make(*changed) if hasattr(parts, "_fields") else make(changed)
-    if isinstance(value, dict):
-        pairs = cast("MutableMapping[object, Any]", value)
-        news = {key: change(one) for key, one in pairs.items()}
-        if all(news[key] is pairs[key] for key in pairs):
-            return pairs
-        twin = copy(pairs)
-        twin.update(news)
-        return twin
-    return _record(value, change)
-
-
-def _record(value: Any, change: Change) -> Any:
-    changes = {name: change(getattr(value, name)) for name in fields_of(value)}
-    if all(new is getattr(value, name) for name, new in changes.items()):
-        return value
-    twin = copy(value)
-    for name, new in changes.items():
-        object.__setattr__(twin, name, new)  # frozen records too
-    return twin
-
-
-def fields_of(value: object) -> Iterator[str]:
-    """Names of the fields of a dataclass or an attrs record; none of anything else."""
-    attributes: Iterable[attrs.Attribute[object]] = getattr(type(value), "__attrs_attrs__", ())
-    yield from (one.name for one in attributes)
-    yield from getattr(type(value), "__dataclass_fields__", ())
+    try:
+        to: object = getattr(part, "to", None)
+    except Exception:  # a dict whose keys are its attributes may raise KeyError
+        return None
+    return to if callable(to) else None

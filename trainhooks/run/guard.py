@@ -15,12 +15,12 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, cast, final
 
 import torch
-from attrs import frozen
+from attrs import AttrsInstance, fields, frozen
 from torch import Tensor
 
-from trainhooks.core import EVENTS, WRITABLE, Hook, HookSet, Run
+from trainhooks.core import EVENTS, WRITABLE, Hook, HookSet, Run, tensors_in
 from trainhooks.errors import MutationError
-from trainhooks.loop import Bound, Streams, fields_of, version_of
+from trainhooks.loop import Bound, Streams, version_of
 
 Facts: TypeAlias = dict[str, tuple[str, object]]
 """By what it is, in words: the kind of write that changing it is, and how it stands."""
@@ -100,19 +100,40 @@ def _same(one: tuple[str, object] | None, other: tuple[str, object] | None) -> b
 class _Tensor:
     """How a tensor stands at a moment."""
 
-    identity: tuple[int, int, int]
-    """The object, where its data lies, and its version."""
-    data: Tensor
-    """A copy."""
+    identity: tuple[int, ...]
+    """The object, its version, and where its data lies."""
+    data: tuple[Tensor, ...]
+    """Copies of what it is made of."""
 
     @staticmethod
     def of(tensor: Tensor) -> "_Tensor":
-        return _Tensor((id(tensor), tensor.data_ptr(), version_of(tensor)), tensor.detach().clone())
+        parts = _dense_parts(tensor.detach())
+        places = [one.data_ptr() for one in parts]
+        return _Tensor((id(tensor), version_of(tensor), *places), tuple([one.clone() for one in parts]))
 
     def is_as(self, other: "_Tensor") -> bool:
-        if self.identity != other.identity or self.data.shape != other.data.shape:
-            return False
-        return bool(torch.where(self.data == self.data, self.data == other.data, other.data != other.data).all())
+        return self.identity == other.identity and all(map(_equal, self.data, other.data))
+
+
+def _dense_parts(tensor: Tensor) -> Sequence[Tensor]:
+    """The dense tensors that a tensor is made of; of a dense one itself."""
+    if tensor.is_nested:
+        return tensor.unbind()
+    match tensor.layout:
+        case torch.sparse_coo:
+            return tensor._indices(), tensor._values()
+        case torch.sparse_csr | torch.sparse_bsr:
+            return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+        case torch.sparse_csc | torch.sparse_bsc:
+            return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+        case _:
+            return (tensor,)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    return one.is_meta or bool(torch.where(one == one, one == other, other != other).all())
 
 
 def _look(event: str, ctx: Any, value: object = None) -> Facts:
@@ -128,12 +149,13 @@ def _look(event: str, ctx: Any, value: object = None) -> Facts:
         facts[f"the buffer {name!r}"] = ("buffers", _Tensor.of(buffer))
     facts.update(_of_optimizers(run))
     given = event.removeprefix("transform_")
-    for what, tensor in _tensors(given, value):
+    for what, tensor in tensors_in(value, given):
         facts[f"the {what}"] = (given, _Tensor.of(tensor))
-    for field in fields_of(ctx):
-        if field not in _OF_CONTEXT:
-            for what, tensor in _tensors(field, getattr(ctx, field)):
-                facts[f"ctx.{what}"] = (field, _Tensor.of(tensor))
+    context: AttrsInstance = ctx
+    for field in fields(type(context)):
+        if field.name not in _OF_CONTEXT:
+            for what, tensor in tensors_in(getattr(ctx, field.name), field.name):
+                facts[f"ctx.{what}"] = (field.name, _Tensor.of(tensor))
     facts.update(_of_streams(run))
     return facts
 
@@ -151,21 +173,6 @@ def _of_optimizers(run: Run) -> Iterator[tuple[str, tuple[str, object]]]:
 
 def _plain(value: object) -> object:
     return _Tensor.of(value) if isinstance(value, Tensor) else value
-
-
-def _tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
-    """The tensors in a value, and where each is."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, part in cast("Mapping[object, object]", value).items():
-            yield from _tensors(f"{name}[{key!r}]", part)
-    elif isinstance(value, tuple | list):
-        for place, part in enumerate(cast("Sequence[object]", value)):
-            yield from _tensors(f"{name}[{place}]", part)
-    else:
-        for attribute in fields_of(value):
-            yield from _tensors(f"{name}.{attribute}", getattr(value, attribute))
 
 
 def _of_streams(run: Run) -> Iterator[tuple[str, tuple[str, object]]]:

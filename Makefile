@@ -27,8 +27,8 @@ setup: .venv/ready .venv/servers/azurite-$(AZURITE)  ## Make .venv with what the
 demo: setup  ## Train a small network on handwritten digits.
 	@$(BIN)/python examples/digits.py
 
-test: setup  ## Run the tests.
-	@$(PYTEST) -m 'not laws' --hypothesis-profile=fast
+test: setup  ## Run the tests, two files at a time.
+	@$(PYTEST) -m 'not laws' --hypothesis-profile=fast -n 2 --dist loadfile
 
 check: setup  ## Run ruff, mypy, pyright and the rules of the architecture.
 	$(BIN)/ruff check

@@ -203,7 +203,7 @@ STATEFUL: Any = stateful
             ),
         ),
         (lambda: STATEFUL("s", int, on_batch_end=keep, order="last"), "order is a whole number, got 'last'."),
-        (lambda: STATEFUL("s", int, on_batch_end=[keep]), f"on_batch_end wants a callable (ctx, state), got {[keep]}."),
+        (lambda: STATEFUL("s", int, on_batch_end=[print]), f"on_batch_end wants a callable (ctx, state), got {[print]}."),
     ],
 )
 def test_a_stateful_set_that_cannot_work_is_refused(call: Callable[[], object], sentence: str) -> None:

@@ -1,6 +1,7 @@
 """The errors that trainhooks raises: one tree, each also the builtin exception that fits."""
 
-from typing import Any, Literal, TypeAlias, cast
+import reprlib
+from typing import Any, Final, Literal, TypeAlias, cast, final
 
 StorageProblem: TypeAlias = Literal[
     "exists",  # the object, where it was to be created
@@ -128,3 +129,33 @@ class MissingValueError(TrainhooksError, LookupError):
         super().__init__(message)
         self.name = name
         self.known = known
+
+
+@final
+class _Short(reprlib.Repr):
+    """`repr`, cut to what fits into a sentence; of tensors and arrays only what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = self.maxdeque = 4
+        self.maxstring = self.maxlong = self.maxother = 80
+
+    def repr1(self, x: object, level: int) -> str:
+        shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
+        if isinstance(shape, tuple) and dtype is not None and (shape or hasattr(x, "requires_grad")):
+            return f"<{type(x).__name__} of shape {tuple(cast('tuple[object, ...]', shape))}, {dtype}>"
+        return " ".join(line.strip() for line in super().repr1(x, level).splitlines())
+
+
+_SHORT: Final = _Short()
+
+
+def shown(value: object) -> str:
+    """A user's value as it stands in a sentence: its `repr`, short, in one line, and never the numbers of a tensor.
+
+    Example:
+        >>> shown(list(range(1000)))
+        '[0, 1, 2, 3, ...]'
+    """
+    return _SHORT.repr(value)

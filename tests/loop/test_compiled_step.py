@@ -14,6 +14,7 @@ from trainhooks import (
     Evaluation,
     Experiment,
     HookDefinitionError,
+    Ratio,
     StepOutput,
     TrainResult,
     evaluate,
@@ -37,10 +38,21 @@ def measured(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
     return StepOutput(error.square().mean(), weight=float(len(y)), output=output, target=y, values=values)
 
 
+def summed(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+    """A step with a sum over samples, and a value with its own count."""
+    x, y = batch
+    output = cast("Tensor", model(x))
+    error = (output - y).square()
+    over = error > 1.0
+    values = {"large": Ratio((error * over).sum(), over.sum())}
+    return StepOutput(error.mean(1).sum(), weight=len(y), output=output, target=y, values=values, reduction="sum")
+
+
 STEPS: Final[dict[str, Step]] = {
     "bare loss": mean_loss,
     "supervised": cast("Step", supervised(F.mse_loss)),
     "with values": measured,
+    "with sums": summed,
 }
 
 

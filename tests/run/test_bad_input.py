@@ -17,6 +17,7 @@ from trainhooks import (
     Objective,
     RunDefinitionError,
     TrainhooksError,
+    supervised,
     train,
 )
 
@@ -143,4 +144,15 @@ def test_a_reader_without_a_provider_is_refused_with_the_names_that_exist() -> N
     sentence = re.escape(
         "'reader' reads 'val/acc', which nothing in this run provides. The names that exist: gap, train/loss, val/loss."
     )
-    refused(MissingValueError, sentence, hooks=hooks, evaluations=[Evaluation("val", batches(1))])
+    step = supervised(nn.functional.mse_loss)  # a step that never gives values
+    refused(MissingValueError, sentence, hooks=hooks, step=step, evaluations=[Evaluation("val", batches(1))])
+
+
+def test_a_reader_of_the_loss_of_several_objectives_is_told_their_names() -> None:
+    """Keeps P03."""
+    objectives = [Objective("a", squares, sgd), Objective("b", squares, sgd)]
+    sentence = "'reader' reads 'train/loss', which nothing in this run provides. The names that exist: "
+    refused(
+        MissingValueError, sentence + "train/loss/a, train/loss/b", step=None, optimizer=objectives,
+        hooks={"name": "reader", "reads": frozenset({"train/loss"}), "on_epoch_end": print},
+    )  # fmt: skip

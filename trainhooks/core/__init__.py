@@ -54,7 +54,7 @@ from .run import Run
 from .settings import Settings
 from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
-from .steps import Step, StepOutput
+from .steps import NO_VALUES, Ratio, Step, StepOutput, Value, may_give_values, without_values
 from .triggers import Trigger, alternatives, at_points, every, every_seconds, is_due_at_epochs_alone, since, until
 from .values import Metrics, Values
 from .wrappers import fenced, for_device, for_rank, guards_of, named, ordered, quarantine, timed, when
@@ -102,10 +102,12 @@ __all__ = [
     "LossReady",
     "Manager",
     "Metrics",
+    "NO_VALUES",
     "OptimizerStepped",
     "ProcessStart",
     "Progress",
     "Rank",
+    "Ratio",
     "Record",
     "Recorded",
     "Registration",
@@ -126,6 +128,7 @@ __all__ = [
     "TrainEnd",
     "Trigger",
     "Unit",
+    "Value",
     "Values",
     "WRITABLE",
     "alternatives",
@@ -145,6 +148,7 @@ __all__ = [
     "is_due_at_epochs_alone",
     "joined",
     "keeps_its_own_state",
+    "may_give_values",
     "name_of",
     "named",
     "needs_begin",
@@ -160,4 +164,5 @@ __all__ = [
     "total_norm",
     "until",
     "when",
+    "without_values",
 ]

@@ -10,7 +10,7 @@ from .heard import Heard, hear
 from .interrupts import Interrupts
 from .live import Live
 from .metrics import check_metrics
-from .provided import check_values, names_of_evaluation, names_of_training
+from .provided import Source, check_values, names_of_evaluation, names_of_training
 from .quick import version_of
 from .records import Records
 from .reference import train_loop
@@ -43,6 +43,7 @@ __all__ = [
     "Requests",
     "Saved",
     "Saver",
+    "Source",
     "State",
     "Streams",
     "Together",

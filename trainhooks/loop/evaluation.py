@@ -12,6 +12,7 @@ from trainhooks.errors import HookDefinitionError
 from .delivery import deliver
 from .heard import Heard
 from .live import Live
+from .means import with_items
 from .records import LOOP
 from .requests import DueEvaluation
 from .shares import one_model, share_of
@@ -41,12 +42,14 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
                         run=run, at=at, since=since, name=name, index=index, batch=detached(batch),
                         y_pred=detached(output.output), y_test=detached(output.target),
                     ))  # fmt: skip
-        metrics: Mapping[str, float] = tally.read(live.ranks)
+        read = tally.read(live.ranks)
+        metrics: Mapping[str, float] = with_items(read)
         if heard.transform_metrics is not None:
             metrics = heard.transform_metrics(EvaluationEnd(
                 run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
             ), metrics)  # fmt: skip
         live.records.add(LOOP, metrics, at, since)
+        live.check_awaited(name, read)
         if heard.on_evaluation_end is not None:
             live.ask(heard.on_evaluation_end(EvaluationEnd(
                 run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)

@@ -1,6 +1,6 @@
 """`Live`: the counters, decisions and values of one run while it runs. Hooks never see it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from attrs import Factory, define, field
@@ -14,7 +14,7 @@ from .epochs import set_epoch
 from .feeding import batches_left, continued, length_of_epoch, refuse_empty_data
 from .forwarding import Forward, forward
 from .interrupts import Interrupts
-from .means import read_together
+from .means import read_together, with_items
 from .provided import check_awaited
 from .records import LOOP, Records
 from .requests import Requests
@@ -35,8 +35,9 @@ class Live:
     requests: Requests = field(factory=Requests)
     prepare: Callable[["Live"], None] = lambda live: None
     """Puts the model on its device, makes the `workers` and the final `run`, and the states that need them."""
-    awaited: Mapping[str, str] = field(factory=dict[str, str])
-    """Values of the step that somebody reads, and who: they must have come when the first epoch is over."""
+    awaited: dict[str, Mapping[str, str]] = field(factory=dict[str, Mapping[str, str]])
+    """By source, values that it may bring and that somebody reads, and who: it must have brought them when it was over
+    for the first time."""
     transfer: Transfer = move
     forward: Forward = forward
     """How a step is called, in the run's precision."""
@@ -228,9 +229,22 @@ class Live:
         self.in_epoch, self.seen = False, None
         alone = len(self.workers) == 1
         means = {name: mean for worker in self.workers for name, mean in worker.means(alone=alone).items()}
-        self.records.add(LOOP, read_together(means, self.ranks), self.at, self.epoch_began)
-        check_awaited(self.awaited, self.records.times)
+        read = read_together(means, self.ranks)
+        self.records.add(LOOP, with_items(read), self.at, self.epoch_began)
+        self.check_awaited("train", read)
         return True
+
+    def check_awaited(self, source: str, read: Collection[str]) -> None:
+        """Refuse names that a source should have brought when it was over for the first time, and did not.
+
+        Args:
+            source: `"train"`, or an evaluation's name.
+            read: What it brought, also over no items.
+
+        Raises:
+            MissingValueError: if somebody reads one.
+        """
+        check_awaited(source, self.awaited.pop(source, {}), {*self.records.times, *read})
 
     def ask(self, asked: Sequence[Asked]) -> bool:
         """Remember what was asked for until the boundary; whether a skip is among it, which acts at once."""

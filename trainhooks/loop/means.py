@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Final, TypeAlias, cast, final
 
 import torch
 from attrs import define, field
 from torch import Tensor
 
+from trainhooks.core import Ratio, Value
 from trainhooks.distributed import Ranks
 
 _BURST: Final = 256
@@ -31,6 +33,14 @@ class Mean:
     _sums: Tensor | None = None  # on the device: sum of value times weight, sum of the weights
     _values: list[Tensor] = field(factory=list[Tensor])
     _weights: list[float | Tensor] = field(factory=list[float | Tensor])
+    _are_totals: bool = False  # whether what was kept are sums over their items, rather than means
+
+    def take(self, value: Value, weight: float | Tensor) -> None:
+        """Take in a step's value of a batch of `weight` items, which a `Ratio` replaces by its own count."""
+        if type(value) is Ratio:
+            self.add_total(value.total, value.count)
+        else:
+            self.add(value, weight)
 
     def add(self, value: float | Tensor, weight: float | Tensor) -> None:
         """Take in a 0-d `value` that is a mean over `weight` items."""
@@ -51,10 +61,26 @@ class Mean:
             if len(counts) >= _BURST:
                 self._products, self._counts = folded(self._products), folded(counts)
 
-    def _keep(self, value: float | Tensor, weight: float | Tensor) -> None:
-        where = value if isinstance(value, Tensor) else weight
-        assert isinstance(where, Tensor)
-        self._values.append(torch.as_tensor(value, device=where.device).detach())
+    def add_total(self, total: float | Tensor, count: float | Tensor) -> None:
+        """Take in a 0-d sum over `count` items."""
+        if any(isinstance(one, Tensor) and not one.is_cpu for one in (total, count)):
+            self._keep(total, count, are_totals=True)
+        elif items := float(count):
+            self._append(float(total), items)
+
+    def _append(self, product: float, count: float) -> None:
+        self._products.append(product)
+        self._counts.append(count)
+        if len(self._counts) >= _BURST:
+            self._products, self._counts = folded(self._products), folded(self._counts)
+
+    def _keep(self, value: float | Tensor, weight: float | Tensor, *, are_totals: bool = False) -> None:
+        if are_totals is not self._are_totals:
+            self.fold()
+            self._are_totals = are_totals
+        tensors = [one for one in (value, weight) if isinstance(one, Tensor)]
+        device = next((one for one in tensors if not one.is_cpu), tensors[0]).device
+        self._values.append(torch.as_tensor(value, device=device).detach())
         self._weights.append(weight.detach() if isinstance(weight, Tensor) else weight)
         if len(self._values) >= _BURST:
             self.fold()
@@ -65,7 +91,7 @@ class Mean:
             return
         values = _wide(torch.stack(self._values))
         weights = torch.stack([torch.as_tensor(one, dtype=values.dtype, device=values.device) for one in self._weights])
-        products = torch.where(weights > 0, values * weights, torch.zeros_like(values))
+        products = torch.where(weights > 0, values if self._are_totals else values * weights, torch.zeros_like(values))
         sums = torch.stack([products.sum(), weights.sum()])
         self._sums = sums if self._sums is None else self._sums + sums
         self._values.clear()
@@ -93,6 +119,20 @@ class Mean:
         return mean_of([self.terms()])
 
 
+def one_number(value: object) -> float | Tensor | None:
+    """A number as the loop keeps it: a float, or a detached 0-d tensor on its device; None for what is no real number.
+
+    Bools, NumPy's numbers, and tensors and arrays of one element are numbers.
+    """
+    if isinstance(value, Tensor):
+        return None if value.numel() != 1 or value.is_complex() else value.detach().reshape(())
+    if isinstance(value, Real):
+        return float(value)
+    if getattr(value, "size", None) == 1 and callable(item := getattr(value, "item", None)):  # NumPy's bools, arrays
+        return one_number(item())
+    return None
+
+
 def mean_of(terms: Iterable[Terms]) -> float:
     """The mean of everything that several means took in; NaN over no items."""
     pairs = list(terms)
@@ -100,8 +140,8 @@ def mean_of(terms: Iterable[Terms]) -> float:
     return total_of([one for products, _ in pairs for one in products]) / items if items else math.nan
 
 
-def read_together(means: Mapping[str, Mean], ranks: Ranks | None) -> dict[str, float]:
-    """What several means are over all ranks, each over those that have it: the same on every rank.
+def read_together(means: Mapping[str, Mean], ranks: Ranks | None) -> dict[str, float | None]:
+    """What several means are over all ranks, each over those that have it: the same on every rank; None over no items.
 
     Every rank calls it; they exchange once, a few numbers for each mean. Reads the device.
 
@@ -109,9 +149,8 @@ def read_together(means: Mapping[str, Mean], ranks: Ranks | None) -> dict[str, f
         means: By name. The first rank that has a name decides its place.
         ranks: The processes of the run; None if this is the only one.
     """
-    if ranks is None:
-        return {name: mean.read() for name, mean in means.items()}
-    return means_of(ranks.gather(terms_of(means)))
+    own = terms_of(means)
+    return means_of([own] if ranks is None else ranks.gather(own))
 
 
 def terms_of(means: Mapping[str, Mean]) -> dict[str, Terms]:
@@ -119,10 +158,16 @@ def terms_of(means: Mapping[str, Mean]) -> dict[str, Terms]:
     return {name: mean.terms() for name, mean in means.items()}
 
 
-def means_of(found: Sequence[Mapping[str, Terms]]) -> dict[str, float]:
-    """The means of what each rank found, each over the ranks that have it."""
+def means_of(found: Sequence[Mapping[str, Terms]]) -> dict[str, float | None]:
+    """The means of what each rank found, each over the ranks that have it; None over no items."""
     names = dict.fromkeys(name for one in found for name in one)
-    return {name: mean_of(one[name] for one in found if name in one) for name in names}
+    terms = {name: [one[name] for one in found if name in one] for name in names}
+    return {name: mean_of(own) if any(counts for _, counts in own) else None for name, own in terms.items()}
+
+
+def with_items(means: Mapping[str, float | None]) -> dict[str, float]:
+    """The means that are over any items."""
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def total_of(numbers: Sequence[float]) -> float:

@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 from torch import Tensor
 
 from trainhooks.distributed import Ranks
-from trainhooks.errors import HookDefinitionError, RunDefinitionError
+from trainhooks.errors import HookDefinitionError, RunDefinitionError, shown
+
+from .means import one_number
 
 
 @runtime_checkable
@@ -108,10 +110,39 @@ def _syncing_what_is_there(metric: SyncsItself, ranks: Ranks, batches: Sequence[
         metric.dist_sync_fn = None
 
 
-def scalar(name: str, value: object) -> float | Tensor:
-    """A metric's value, if it is one number."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.detach().reshape(())
-    if isinstance(value, int | float):
-        return value
-    raise HookDefinitionError(f"The metric {name!r} gave {value!r}; a metric gives a number or a 0-d tensor.")
+def numbers_in(name: str, value: object, leave_out: Callable[[str, object], None]) -> dict[str, float | Tensor]:
+    """The numbers that a metric gave, by name: one, or those of a mapping or a vector as `<name>/<key>`.
+
+    Args:
+        name: The metric's name.
+        value: What it gave.
+        leave_out: Told of what has two dimensions or more, by name.
+
+    Raises:
+        HookDefinitionError: if it gave anything else.
+    """
+    number = one_number(value)
+    if number is not None:
+        return {name: number}
+    if isinstance(value, Mapping):
+        parts = {f"{name}/{key}": part for key, part in cast("Mapping[object, object]", value).items()}
+        return {key: one for part in parts for key, one in numbers_in(part, parts[part], leave_out).items()}
+    dimensions = _dimensions(value)
+    if dimensions > 1:
+        leave_out(name, value)
+        return {}
+    if dimensions == 1:
+        numbers = {f"{name}/{index}": one_number(one) for index, one in enumerate(cast("Iterable[object]", value))}
+        if all(one is not None for one in numbers.values()):
+            return {key: one for key, one in numbers.items() if one is not None}
+    raise HookDefinitionError(
+        f"The metric {name!r} gave {shown(value)}; a metric gives a number, a mapping of numbers, or a vector."
+    )
+
+
+def _dimensions(value: object) -> int:
+    """How many dimensions a tensor, an array, or a list or tuple of such has; 0 for what is none of these."""
+    if isinstance(value, list | tuple):
+        return 1 + max(map(_dimensions, cast("Sequence[object]", value)), default=0)
+    found: object = getattr(value, "ndim", 0)
+    return found if isinstance(found, int) else 0

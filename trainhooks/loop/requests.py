@@ -22,6 +22,8 @@ class DueEvaluation:
     """Its trigger, bound to the run; takes whatever has `since` and `at`."""
     at_epochs_alone: bool = False
     """Whether it can only be due where an epoch is complete."""
+    left_out: set[str] = field(factory=set[str])
+    """Metrics that gave what cannot be recorded, of which it was warned."""
 
 
 @final

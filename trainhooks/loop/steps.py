@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainhooks.core import Gradients, GradientsReady, Step, StepOutput, name_of, total_norm
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
+from .forwarding import check_value_name, refuse_shape
 from .means import Mean
 from .quick import Quick, scale
 from .scaling import Scaling
@@ -47,6 +48,8 @@ class Worker:
     """Whether backward is restricted to the optimizer's own parameters."""
     together: Together | None = None
     """What the processes of the run tell each other; None if it has one."""
+    sources: dict[str, str] = field(factory=dict[str, str])
+    """Which objective gives each value, for all workers of the run."""
     quick: Quick = field(init=False)
     window: Window | SharedWindow = field(init=False)
     """The open one."""
@@ -87,15 +90,11 @@ class Worker:
 
     def refuse(self, loss: Tensor) -> None:
         """Say why a loss cannot be back-propagated."""
-        step = name_of(self.objective.step)
-        if loss.numel() != 1 or loss.shape:
-            raise HookDefinitionError(
-                f"The loss of the step {step!r} has shape {tuple(loss.shape)}; a loss is a scalar, so reduce it to the "
-                "mean over the batch's items."
-            )
+        if loss.shape:
+            refuse_shape(self.objective.step, loss)
         raise HookDefinitionError(
-            f"The loss of the step {step!r} does not require grad; was it detached, made with .item(), or are all "
-            "parameters frozen?"
+            f"The loss of the step {name_of(self.objective.step)!r} does not require grad; was it detached, "
+            "made with .item(), or are all parameters frozen?"
         )
 
     def account(self, loss: Tensor, output: StepOutput[Any]) -> None:
@@ -106,13 +105,15 @@ class Worker:
         if output.values:
             for name, value in output.values.items():
                 mean = self.values.get(name) or self._mean_of(name)
-                mean.add(value, weight)
+                mean.take(value, weight)
 
     def _mean_of(self, name: str) -> Mean:
-        if name == "loss" or name.startswith("loss/"):
-            raise HookDefinitionError(
-                f"The step {name_of(self.objective.step)!r} gave a value named {name!r}, but train/{name} is the "
-                "loop's own; give it another name."
+        check_value_name(self.objective.step, name, "train")
+        first = self.sources.setdefault(name, self.objective.name)
+        if first != self.objective.name:
+            raise RunDefinitionError(
+                f"The steps of the objectives {first!r} and {self.objective.name!r} both gave a value named {name!r}; "
+                f"train/{name} has one source. Rename one."
             )
         return self.values.setdefault(name, Mean())
 
@@ -122,9 +123,9 @@ class Worker:
         self.values = {}
 
     def means(self, *, alone: bool) -> dict[str, Mean]:
-        """The epoch's means; that of the loss under this objective's name too, unless it is the only one."""
-        named = {} if alone else {f"train/loss/{self.objective.name}": self.loss}
-        return {"train/loss": self.loss, **named, **{f"train/{name}": mean for name, mean in self.values.items()}}
+        """The epoch's means; that of the loss under this objective's name, unless it is the only one."""
+        name = "train/loss" if alone else f"train/loss/{self.objective.name}"
+        return {name: self.loss, **{f"train/{name}": mean for name, mean in self.values.items()}}
 
     def normalise(self) -> bool:
         """Close the window, unscale its gradients and make them those of the mean over all its items.

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from trainhooks.core import Horizon, Run, Step, is_due_at_epochs_alone, since_then
+from trainhooks.core import Horizon, Run, Step, is_due_at_epochs_alone, may_give_values, since_then
 from trainhooks.loop import (
     Bindings,
     DispatchTable,
@@ -14,6 +14,7 @@ from trainhooks.loop import (
     Objective,
     Records,
     Requests,
+    Source,
     Together,
     Transfer,
     bind_table,
@@ -50,7 +51,7 @@ def assemble(
     own = names_of_training([one.name for one in objectives]).union(
         *(names_of_evaluation(one.name, one.metrics) for one in evaluations)
     )
-    awaited = check_values(table, own, trains=True)
+    awaited = check_values(table, own, _sources(objectives, evaluations))
     check_metrics(evaluations, run.rank.world)
     shared_clock = time.monotonic if together is None else together.clock
     bindings = bind_table(table, run.rank, time.monotonic, shared_clock)
@@ -72,6 +73,16 @@ def assemble(
         together.saves = [trigger.rule.bind(since_then, shared_clock) for trigger in due]
         together.always_reduces = any(one.may_skip and one.hooks("on_batch_begin") for one in table)
     return live, bindings
+
+
+def _sources(objectives: Sequence[Objective], evaluations: Iterable[Evaluation]) -> list[Source]:
+    """What may bring values whose names are not known yet."""
+    steps = [one.step for one in objectives]
+    found = [Source("train", gives_values=any(map(may_give_values, steps)))]
+    for one in evaluations:
+        gives_values = may_give_values(one.step or steps[0])
+        found.append(Source(one.name, gives_values=gives_values, metrics=frozenset(one.metrics)))
+    return found
 
 
 def _due(

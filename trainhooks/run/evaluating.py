@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from typing_extensions import TypeVar
 
-from trainhooks.core import BatchPrediction, Hooks, Rank, Run, Step, TrainBegin
+from trainhooks.core import BatchPrediction, Hooks, Rank, Run, Step, TrainBegin, may_give_values
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 from trainhooks.loop import (
     Bindings,
@@ -20,6 +20,7 @@ from trainhooks.loop import (
     Live,
     Records,
     Requests,
+    Source,
     bind_table,
     check_values,
     compose,
@@ -71,7 +72,8 @@ def evaluate(
     """
     own = names_of_evaluation(name, metrics)
     evaluation = DueEvaluation(name, data, step, metrics, lambda place: False)
-    live, heard, functions = _looking(model, data, step, own, hooks, device, Requests([evaluation]))
+    source = Source(name, gives_values=may_give_values(step), metrics=frozenset(metrics))
+    live, heard, functions = _looking(model, data, step, own, hooks, device, Requests([evaluation]), [source])
     found: Mapping[str, float] = functions["evaluate"](live, heard, evaluation)
     functions["deliver"](live, heard)
     return dict(found)
@@ -103,7 +105,7 @@ def predict(
         RunDefinitionError: if the data has length 0.
         HookDefinitionError: if a hook or the step does not have the right form.
     """
-    live, heard, functions = _looking(model, data, predict_step, frozenset(), hooks, device, Requests())
+    live, heard, functions = _looking(model, data, predict_step, frozenset(), hooks, device, Requests(), [])
     predictions: Iterator[BatchPrediction[B, O]] = functions["predict"](live, heard, predict_step, dataset_info)
     return predictions
 
@@ -116,6 +118,7 @@ def _looking(
     hooks: Hooks[B, O],
     device: object,
     requests: Requests,
+    sources: Sequence[Source],
 ) -> tuple[Live, Heard, Functions]:
     """What an evaluation or a prediction needs of a run."""
     check_model(model)
@@ -124,13 +127,16 @@ def _looking(
     if length_of(data) == 0:
         raise RunDefinitionError("The data has length 0.")
     table = compose(hooks)
-    check_values(table, own, trains=False)
+    awaited = check_values(table, own, sources)
     run = Run(
         model=model, optimizers=(), device=device_of(model, device), rank=Rank(), epochs=None, max_updates=None,
         accumulate=1, precision="float32", seed=None, run_id=uuid.uuid4().hex,
     )  # fmt: skip
     bindings: Bindings = bind_table(table, run.rank, time.monotonic)
-    live = Live(run=run, data=data, requests=requests, records=Records(own, keeps="on_record" in bindings.hooks))
+    live = Live(
+        run=run, data=data, requests=requests, awaited=awaited,
+        records=Records(own, keeps="on_record" in bindings.hooks),
+    )  # fmt: skip
     model.to(run.device)
     bindings.make_states(TrainBegin(run=run, at=live.at, resumed=False))
     heard = hear(bindings.hooks, live.records, live.requests)

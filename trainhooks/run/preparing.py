@@ -28,10 +28,11 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable
         names = {id(parameter): name for name, parameter in run.model.named_parameters()}
         optimizers = tuple(made_optimizer(one, run.model) for one in objectives)
         check_owners([one.name for one in objectives], optimizers, names)
+        sources: dict[str, str] = {}
         live.workers = [
             Worker(
                 one, index, optimizer, names, scaling=live.scaling, restricted=len(objectives) > 1,
-                together=live.together,
+                together=live.together, sources=sources,
             )
             for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))
         ]  # fmt: skip

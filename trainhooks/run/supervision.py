@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from trainhooks.core import StepOutput, name_of
+from trainhooks.core import StepOutput, name_of, without_values
 from trainhooks.errors import HookDefinitionError
 
 O = TypeVar("O", default=Any)
@@ -39,7 +39,7 @@ def supervised(loss_fn: Callable[[O, Y], Tensor]) -> Callable[[nn.Module, tuple[
         return StepOutput(loss_fn(output, y), weight=_items(y, loss_fn), output=output, target=y)
 
     step.__qualname__ = step.__name__ = f"supervised({name_of(loss_fn)})"
-    return step
+    return without_values(step)
 
 
 def _refuse_batch(batch: object, loss_fn: object) -> NoReturn:

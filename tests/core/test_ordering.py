@@ -175,6 +175,41 @@ def test_two_sources_of_one_value_are_refused_naming_both() -> None:
     )
 
 
+FINAL: dict[str, Any] = {"writes": {"parameters", "final"}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"C": FINAL}, "CAB"),
+        ({"C": {**FINAL, "order": 1}}, "ABC"),
+        ({"C": FINAL, "A": {"order": -1}}, "ACB"),
+        ({"C": {**FINAL, "reads": {"x"}}, "B": {"provides": {"x"}}}, "BCA"),
+        ({"C": {**FINAL, "after": {"B"}}, "B": {"reads": {"x"}}, "A": {"provides": {"x"}}}, "ABC"),
+    ],
+)
+def test_at_the_end_the_set_that_leaves_other_weights_comes_before_the_others_of_its_order(
+    keys: dict[str, dict[str, Any]], expected: str
+) -> None:
+    table = compose(*(everything(name, **keys.get(name, {})) for name in "ABC"))
+    assert table.order("on_train_end") == tuple(expected)
+    plain = {name: {key: value for key, value in one.items() if key != "writes"} for name, one in keys.items()}
+    assert table.order("on_epoch_end") == compose(
+        *(everything(name, **plain.get(name, {})) for name in "ABC")
+    ).order("on_epoch_end")  # fmt: skip
+
+
+def test_two_sets_that_leave_other_weights_are_refused_naming_both() -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        compose(everything("a", **FINAL), everything("b"), everything("c", **FINAL))
+    assert type(caught.value) is RunDefinitionError
+    assert str(caught.value) == (
+        "'a' and 'c' each leave other weights in the model when the run ends (they declare writes={'final'}), and the "
+        "last would undo the others. Keep one: of restore_best=True and apply_at_end=True drop the latter, since the "
+        "best weights are the average's already."
+    )
+
+
 @pytest.mark.parametrize("restrict", [for_rank, for_device])
 def test_a_set_that_runs_collectives_cannot_be_restricted_to_some_ranks(restrict: Any) -> None:
     sentence = (

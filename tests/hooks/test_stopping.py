@@ -1,11 +1,13 @@
 """Early stopping judges each new value once, strictly, in the direction that it was given."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
 from tests.hooks.scripted import run, scores, scripted
 from tests.loop.programs import batches, equal, linear, sgd, squares, weights
@@ -13,6 +15,7 @@ from trainhooks import (
     BatchEnd,
     EpochEnd,
     Evaluation,
+    EvaluationEnd,
     HookDict,
     HookSet,
     MissingValueError,
@@ -22,8 +25,8 @@ from trainhooks import (
     named,
     train,
 )
-from trainhooks.errors import DuplicateHookNameError, HookDefinitionError
-from trainhooks.hooks import Best, early_stopping
+from trainhooks.errors import DuplicateHookNameError, HookDefinitionError, RunDefinitionError
+from trainhooks.hooks import Best, early_stopping, ema, swa
 
 NAN = math.nan
 
@@ -167,6 +170,112 @@ def test_the_best_state_is_restored_when_the_run_is_stopped_or_completed() -> No
     assert not equal(state(model), seen[-1])
 
 
+class Bank(nn.Module):
+    """Remembers what it saw in a buffer that grows."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()
+        self.register_buffer("seen", torch.zeros(0, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = torch.cat([self.seen, x.detach()])
+        return cast("Tensor", self.inner(x))
+
+
+_IN_TWO = "'inner.parametrizations.weight."
+
+
+def pruned(model: nn.Module) -> None:
+    prune.l1_unstructured(cast("Any", model).inner, "weight", amount=1)
+
+
+def parametrized(model: nn.Module) -> None:
+    parametrizations.weight_norm(cast("Any", model).inner)
+
+
+@pytest.mark.parametrize(
+    ("change", "rest"),
+    [
+        (None, "'seen'"),
+        (pruned, "'inner.weight', 'inner.weight_mask', 'inner.weight_orig', 'seen'"),
+        (parametrized, f"{_IN_TWO}original0', {_IN_TWO}original1', 'inner.weight', 'seen'"),
+    ],
+    ids=["a buffer that grew", "pruned", "parametrized"],
+)
+def test_what_still_fits_is_restored_and_a_warning_names_the_rest(
+    change: Callable[[nn.Module], None] | None, rest: str
+) -> None:
+    model, best = Bank(), list[Tensor]()
+
+    def on_epoch_end(ctx: EpochEnd) -> None:
+        if ctx.at.epochs == 1:
+            best.append(model.inner.bias.detach().clone())
+            if change is not None:
+                change(model)
+
+    hooks: list[HookSet | HookDict] = [
+        scripted([1, 2, 3]),
+        early_stopping("score", mode="min", restore_best=True),
+        {"on_epoch_end": on_epoch_end},
+    ]
+    with pytest.warns(RuntimeWarning) as caught:
+        result = run(hooks, 3, model)
+    (warning,) = caught
+    assert str(warning.message) == (
+        "The weights of update 2, the best, were put back, but the model has changed its form since: "
+        f"{rest} did not fit by name and shape, and the model keeps what it has there."
+    )
+    assert result.at.epochs == 3
+    assert equal([model.inner.bias], best)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("average", [ema(0.9), swa(start=2)])
+def test_what_is_restored_is_what_the_evaluation_looked_at(average: HookSet, order: int) -> None:
+    """Keeps P84."""
+    model, judged = nn.Sequential(linear(), nn.BatchNorm1d(2)), list[list[Tensor]]()
+
+    def look(ctx: EvaluationEnd) -> None:
+        judged.append([part.clone() for part in model.state_dict().values()])
+
+    note: HookDict = {"on_evaluation_end": look}
+    hooks: list[HookSet | HookDict] = [average, early_stopping("val/score", mode="min", restore_best=True), note]
+    train(
+        model, batches(3), squares, sgd(model), epochs=3, hooks=hooks[::order],
+        evaluations=[Evaluation("val", batches(1), metrics=scores(5, 3, 4))],
+    )  # fmt: skip
+    assert equal(state(model), judged[1])
+
+
+def test_a_value_of_the_epoch_judges_the_live_weights_though_evaluations_look_at_an_average() -> None:
+    model, trained = linear(), list[list[Tensor]]()
+    note: HookDict = {"on_epoch_end": lambda ctx: trained.append(weights(model))}
+    result = train(
+        model, batches(3), squares, sgd(model), epochs=3,
+        hooks=[ema(0.9), early_stopping("train/loss", mode="max", restore_best=True), note],
+        evaluations=[Evaluation("val", batches(1))],
+    )  # fmt: skip
+    best = result.hook_states["early_stopping"]
+    assert isinstance(best, Best)
+    assert (best.updates, best.judged) == (3, 3)
+    assert equal(weights(model), trained[0])
+
+
+def test_two_sets_that_leave_other_weights_at_the_end_are_refused_before_anything_moves() -> None:
+    model, called = linear(), list[str]()
+    begins: HookDict = {"on_train_loop_registration": lambda ctx: called.append("registration")}
+    restores = early_stopping("train/loss", mode="min", restore_best=True)
+    for hooks in ([ema(0.9, apply_at_end=True), restores], [restores, swa(start=1, apply_at_end=True)]):
+        names = " and ".join(repr(one.name) for one in hooks)
+        with pytest.raises(RunDefinitionError, match=rf"{names} each leave other weights .* drop the latter"):
+            train(model, batches(3), squares, sgd(model), epochs=1, hooks=[begins, hooks])
+    assert called == []
+
+
 def test_a_run_that_failed_is_left_as_it_is() -> None:
     def fail(ctx: EpochEnd) -> None:
         if ctx.at.epochs == 3:
@@ -250,7 +359,7 @@ def test_a_value_of_a_batch_is_judged_once_at_the_end_of_its_epoch() -> None:
 def test_without_restore_best_nothing_is_written_or_copied() -> None:
     hook = early_stopping("score", mode="min")
     assert hook.writes == frozenset()
-    assert early_stopping("score", mode="min", restore_best=True).writes == {"parameters", "buffers"}
+    assert early_stopping("score", mode="min", restore_best=True).writes == {"parameters", "buffers", "final"}
     best = run([scripted([5, 3]), hook], 2).hook_states["early_stopping"]
     assert isinstance(best, Best)
     assert best.weights is None

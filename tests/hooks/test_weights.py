@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.hooks.averages import average_of, everything, with_buffers
@@ -16,12 +17,16 @@ from trainhooks import (
     BatchBegin,
     BatchEnd,
     EndEpoch,
+    Evaluation,
     HookDict,
     HookSet,
     SkipBatch,
+    every,
+    named,
     train,
 )
 from trainhooks.errors import HookDefinitionError
+from trainhooks.hooks import early_stopping
 from trainhooks.hooks.weights import Average, ema, swa
 
 Averaged: TypeAlias = Callable[[nn.Module], AveragedModel]
@@ -45,8 +50,15 @@ def averaged_ema(model: nn.Module) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=cast("Any", get_ema_multi_avg_fn(0.9)))
 
 
+def averaged_with_buffers(model: nn.Module) -> AveragedModel:
+    return AveragedModel(model, multi_avg_fn=cast("Any", get_ema_multi_avg_fn(0.9)), use_buffers=True)
+
+
 CASES: dict[str, tuple[HookSet, Averaged, Callable[[int], bool], Callable[[], nn.Module]]] = {
     "ema": (ema(0.9), averaged_ema, lambda updates: True, with_buffers),
+    "ema at every third update": (ema(0.9, every=3), averaged_ema, lambda updates: updates % 3 == 0, with_buffers),
+    "ema late": (ema(0.9, every=3, start=4), averaged_ema, lambda updates: updates in (4, 7, 10), with_buffers),
+    "ema by a function": (ema(lambda updates: 0.9), averaged_ema, lambda updates: True, with_buffers),
     "ema in three types": (ema(0.9), averaged_ema, lambda updates: True, in_three_types),
     "swa": (swa(start=1), AveragedModel, lambda updates: True, with_buffers),
     "swa late": (swa(start=4, every=3), AveragedModel, lambda updates: updates in (4, 7, 10), with_buffers),
@@ -73,6 +85,139 @@ def test_an_average_is_bit_equal_to_pytorchs(
     assert equal(list(average.weights.values()), everything(expected.module))
     assert equal(everything(model), everything(by_hand))
     assert not equal(list(average.weights.values()), everything(model))
+
+
+def test_a_decay_that_is_a_function_is_asked_with_the_update_count() -> None:
+    """It is not asked for the first update, whose weights begin the average, nor where the average is not updated."""
+    model, asked = linear(), list[int]()
+
+    def decay(updates: int) -> float:
+        asked.append(updates)
+        return min(0.9, (1 + updates) / (10 + updates))
+
+    by_hand, seen = list[Tensor](), list[int]()
+
+    def follow(ctx: BatchEnd) -> None:
+        if ctx.at.updates % 2:
+            return
+        seen.append(ctx.at.updates)
+        if not by_hand:
+            by_hand.extend(weights(model))
+            return
+        kept = min(0.9, (1 + ctx.at.updates) / (10 + ctx.at.updates))
+        for average, one in zip(by_hand, weights(model), strict=True):
+            average.lerp_(one, 1 - kept)
+
+    hooks: list[HookSet | HookDict] = [ema(decay, every=2), {"on_batch_end": follow}]
+    result = train(model, batches(7), squares, sgd(model), epochs=1, hooks=hooks)
+    assert asked == seen == [2, 4, 6]
+    assert equal(list(average_of(result, "ema").parameters.values()), by_hand)
+
+
+def test_buffers_are_averaged_if_asked_for_and_whole_numbers_are_copied() -> None:
+    by_hand = with_buffers()
+    optimizer, expected = sgd(by_hand), averaged_with_buffers(by_hand)
+    for batch in batches(5):
+        optimizer.zero_grad()
+        squares(by_hand, batch).loss.backward()
+        optimizer.step()
+        expected.update_parameters(by_hand)
+    model = with_buffers()
+    hook = ema(0.9, buffers="average")
+    average = average_of(train(model, batches(5), squares, sgd(model), epochs=1, hooks=hook), "ema")
+    wanted = dict(expected.module.named_buffers())
+    assert equal([average.buffers["1.running_mean"]], [wanted["1.running_mean"]])
+    assert equal([average.buffers["1.running_var"]], [wanted["1.running_var"]])
+    assert float(average.buffers["1.num_batches_tracked"]) == 5
+    assert not equal([average.buffers["1.running_mean"]], [dict(model.named_buffers())["1.running_mean"]])
+
+
+class Changing(nn.Module):
+    """One whose cache grows with its input, and which has no statistics until it was called."""
+
+    cache: Tensor
+    statistics: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()
+        self.register_buffer("cache", torch.zeros(0), persistent=False)
+        self.register_buffer("statistics", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > len(self.cache):
+            self.cache = torch.arange(len(x), dtype=x.dtype)
+        self.statistics = x.mean(0)
+        return cast("Tensor", self.inner(x)) + self.cache[: len(x), None]
+
+
+@pytest.mark.parametrize("hook", [ema(0.9), named("average", ema(0.9, buffers="average")), swa(start=1)])
+def test_a_buffer_that_grows_or_appears_is_in_the_average_as_the_model_has_it(hook: HookSet) -> None:
+    model = Changing()
+    growing = [(x[:size], y[:size]) for (x, y), size in zip(batches(4), (1, 3, 2, 4), strict=True)]
+    evaluation = Evaluation("val", [(torch.cat([x, x, x]), torch.cat([y, y, y])) for x, y in batches(1)])
+    result = train(model, growing, squares, sgd(model), epochs=2, hooks=hook, evaluations=[evaluation])
+    average = average_of(result, hook.name)
+    assert average.count == 8
+    assert average.buffers["cache"].tolist() == list(range(len(model.cache)))
+    assert average.buffers.keys() == {"cache", "statistics"}
+
+
+def test_the_average_of_a_new_parameter_begins_where_it_came_and_one_that_is_gone_leaves() -> None:
+    """Pruning puts `weight_orig` and a mask in the place of `weight`; each average has its own count."""
+    seen: dict[int, Tensor] = {}
+
+    def change(ctx: BatchBegin) -> None:
+        if ctx.at.updates == 3:
+            prune.l1_unstructured(cast("Any", ctx.run.model)[0], "weight", amount=1)
+
+    def note(ctx: BatchEnd) -> None:
+        if ctx.at.updates > 3:
+            seen[ctx.at.updates] = model.get_parameter("0.weight_orig").detach().clone()
+
+    for hook, shares in ((ema(0.5), (0.25, 0.25, 0.5)), (swa(start=1), (1 / 3, 1 / 3, 1 / 3))):
+        model = nn.Sequential(linear())
+        hooks: list[HookSet | HookDict] = [hook, {"on_batch_begin": change, "on_batch_end": note}]
+        result = train(model, batches(6), squares, sgd(model), epochs=1, hooks=hooks, evaluations=[
+            Evaluation("val", batches(1), when=every(1, "updates"))
+        ])  # fmt: skip
+        average = average_of(result, hook.name)
+        assert average.parameters.keys() == {"0.bias", "0.weight_orig"}
+        assert average.buffers.keys() == {"0.weight_mask"}
+        assert (average.count, average.late) == (6, {"0.weight_orig": 3, "0.weight_mask": 3})
+        expected = sum(share * seen[updates] for share, updates in zip(shares, (4, 5, 6), strict=True))
+        assert torch.allclose(average.parameters["0.weight_orig"], cast("Tensor", expected))
+
+
+def test_a_model_that_changes_its_type_keeps_its_average() -> None:
+    def widen(ctx: BatchBegin) -> None:
+        if ctx.at.updates == 2:
+            ctx.run.model.double()
+
+    def in_its_type(model: nn.Module, batch: Any) -> Tensor:
+        x, y = (one.to(next(model.parameters()).dtype) for one in batch)
+        return cast("Tensor", (model(x) - y).square().mean())
+
+    model = linear()
+    hooks: list[HookSet | HookDict] = [swa(start=1), {"on_batch_begin": widen}]
+    average = average_of(train(model, batches(4), in_its_type, sgd(model), epochs=1, hooks=hooks), "swa")
+    assert {one.dtype for one in average.parameters.values()} == {torch.float64}
+    assert (average.count, average.late) == (4, {})
+
+
+def test_what_a_lazy_module_never_made_is_left_out() -> None:
+    model = nn.ModuleDict({"used": linear(), "idle": nn.LazyLinear(2)})
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return squares(cast("Any", model)["used"], batch).loss
+
+    used = list(model["used"].parameters())
+    hooks = [ema(0.9), early_stopping("val/loss", mode="min", restore_best=True)]
+    result = train(
+        model, batches(3), step, torch.optim.SGD(used, 0.1), epochs=2, hooks=hooks,
+        evaluations=[Evaluation("val", batches(1))],
+    )  # fmt: skip
+    assert average_of(result, "ema").parameters.keys() == {"used.weight", "used.bias"}
 
 
 def counts(*hooks: HookSet | HookDict, accumulate: int = 1) -> tuple[int, int]:
@@ -160,6 +305,11 @@ def test_what_the_sets_write_is_declared() -> None:
         (ema, {"decay": 1.0}, r"ema takes decay as a number from 0 to below 1, got 1\.0\."),
         (ema, {"decay": -0.1}, r"ema takes decay as a number from 0 to below 1, got -0\.1\."),
         (ema, {"decay": "0.9"}, r"ema takes decay as a number from 0 to below 1, got '0\.9'\."),
+        (ema, {"decay": 0.9, "every": 0}, r"ema takes every as a whole number from 1 on, got 0\."),
+        (ema, {"decay": 0.9, "start": -1}, r"ema takes start as a whole number from 0 on, got -1\."),
+        (ema, {"decay": 0.9, "buffers": "keep"}, r"ema takes buffers as 'copy' or 'average', got 'keep'\."),
+        (ema, {"decay": 0.9, "evaluations": "val"}, r"ema takes evaluations as a collection of names, .*, got 'val'\."),
+        (swa, {"start": 1, "evaluations": [1]}, r"swa takes evaluations as a collection of names, .*, got \[1\]\."),
         (swa, {"start": 0}, r"swa takes start as a whole number from 1 on, got 0\."),
         (swa, {"start": 1, "every": 0}, r"swa takes every as a whole number from 1 on, got 0\."),
     ],
@@ -169,3 +319,13 @@ def test_arguments_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(HookDefinitionError, match=sentence):
         make(**arguments)
+
+
+@pytest.mark.parametrize("share", [1.5, -0.5, True, torch.tensor(0.5), None])
+def test_a_decay_that_gives_no_share_is_refused_by_name(share: Any) -> None:
+    def my_decay(updates: int) -> float:
+        return cast("float", share)
+
+    model = linear()
+    with pytest.raises(HookDefinitionError, match=r"The decay of ema is a number from 0 to 1, but .*my_decay gave"):
+        train(model, batches(3), squares, sgd(model), epochs=1, hooks=ema(my_decay))

@@ -6,11 +6,26 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
 from tests.hooks.averages import average_of, everything, with_buffers
 from tests.loop.programs import batches, equal, linear, sgd, squares
-from trainhooks import BatchEnd, Evaluation, HookDict, HookSet, Interrupted, Stop, Stopped, every, named, train
+from trainhooks import (
+    BatchEnd,
+    Evaluation,
+    EvaluationBegin,
+    HookDict,
+    HookSet,
+    Interrupted,
+    MissingValueError,
+    Stop,
+    Stopped,
+    TrainEnd,
+    every,
+    named,
+    train,
+)
 from trainhooks.hooks.weights import ema, swa
 
 
@@ -39,6 +54,32 @@ def test_evaluations_see_the_average_once_there_is_one_and_training_does_not(hoo
     assert len(evaluated) == len(wanted) == 8
     assert all(map(equal, evaluated, wanted))
     assert equal(everything(model), everything(plain))
+
+
+@pytest.mark.parametrize(("names", "seen"), [(None, {"val", "test"}), (["val"], {"val"}), ((), set[str]())])
+def test_only_the_evaluations_that_are_named_see_the_average(names: list[str] | None, seen: set[str]) -> None:
+    model, looked = with_buffers(), set[str]()
+
+    def look(ctx: EvaluationBegin) -> None:
+        if not equal(everything(model), trained[-1]):
+            looked.add(ctx.name)
+
+    trained: list[list[Tensor]] = []
+    note: HookDict = {"on_batch_end": lambda ctx: trained.append(everything(model)), "on_evaluation_begin": look}
+    train(
+        model, batches(4), squares, sgd(model), epochs=1, hooks=[ema(0.9, evaluations=names), note],
+        evaluations=[Evaluation("val", batches(1)), Evaluation("test", batches(1))],
+    )  # fmt: skip
+    assert looked == seen
+
+
+def test_an_evaluation_that_the_run_does_not_have_is_refused() -> None:
+    model = with_buffers()
+    with pytest.raises(MissingValueError, match=r"'swa' reads 'vall/loss', which nothing in this run provides"):
+        train(
+            model, batches(4), squares, sgd(model), epochs=1, hooks=swa(start=1, evaluations={"vall"}),
+            evaluations=[Evaluation("val", batches(1))],
+        )  # fmt: skip
 
 
 class Counting(nn.Module):
@@ -78,6 +119,20 @@ def test_an_evaluation_that_raises_leaves_the_weights_as_they_were(hooks: list[H
         )  # fmt: skip
     assert len(before) == 4
     assert equal(everything(model), before[-1])
+
+
+def test_an_average_that_no_longer_fits_the_model_is_left_in_it_as_far_as_it_does() -> None:
+    def change(ctx: TrainEnd) -> None:
+        prune.l1_unstructured(cast("Any", ctx.run.model)[0], "weight", amount=1)
+
+    model = with_buffers()
+    hooks: list[HookSet | HookDict] = [{"on_train_end": change, "order": -1}, ema(0.9, apply_at_end=True)]
+    rest = r"'0\.weight', '0\.weight_mask', '0\.weight_orig'"
+    with pytest.warns(RuntimeWarning, match=rf"average of 'ema' was put into the model, .*: {rest} did"):
+        result = train(model, batches(4), squares, sgd(model), epochs=1, hooks=hooks)
+    weights = average_of(result, "ema").weights
+    assert equal([model.get_parameter("0.bias")], [weights["0.bias"]])
+    assert equal([model.get_buffer("1.running_mean")], [weights["1.running_mean"]])
 
 
 def stops(ctx: BatchEnd) -> Stop | None:

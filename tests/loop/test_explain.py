@@ -76,6 +76,20 @@ def test_every_constraint_says_who_asked_for_it_on_both_sides() -> None:
     ]
 
 
+def test_the_set_that_leaves_the_final_weights_says_so_and_the_others_too() -> None:
+    hooks = [
+        hook_set(name="saver", on_train_end=hear),
+        hook_set(name="late", order=1, on_train_end=hear),
+        hook_set(name="best", on_train_end=hear, writes={"parameters", "final"}),
+    ]
+    assert shown(hooks) == [
+        "on_train_end",
+        "  1. best   as given; before the others of its order, because it declares writes={'final'}",
+        "  2. saver  as given; after 'best', which leaves the final weights in the model",
+        "  3. late   order=1",
+    ]
+
+
 def test_a_constraint_is_shown_where_both_hear_the_event() -> None:
     hooks = [
         hook_set(name="a", on_batch_end=hear, on_epoch_end=hear, after={"b"}),

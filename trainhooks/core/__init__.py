@@ -12,6 +12,7 @@ from .answers import (
     SkipUpdate,
     Steer,
     Stop,
+    Swapped,
     decide,
 )
 from .batches import (
@@ -124,6 +125,7 @@ __all__ = [
     "StepOutput",
     "Stop",
     "Stopped",
+    "Swapped",
     "TrainBegin",
     "TrainEnd",
     "Trigger",

@@ -1,4 +1,4 @@
-"""What a hook may answer, and how the answers of many hooks become one decision."""
+"""What hooks give back to the loop, and how the answers of many become one decision."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, final
@@ -70,6 +70,30 @@ class SkipUpdate:
 
     reason: str
     """Why, for whoever reads the trace."""
+
+
+@final
+@frozen(eq=False)
+class Swapped:
+    """What a manager of `around_evaluation` gives from `__enter__` if it puts other weights into the model.
+
+    The evaluation then judges these: a checkpoint at its boundary holds them, and `load_weights(which="best")` gives
+    them. Of several sets the innermost counts.
+
+    Example:
+        >>> import contextlib
+        >>> from trainhooks import EvaluationBegin
+        >>> @contextlib.contextmanager
+        ... def around_evaluation(ctx: EvaluationBegin):
+        ...     weights = {name: one.detach() / 2 for name, one in ctx.run.model.named_parameters()}
+        ...     own = {name: one.detach().clone() for name, one in ctx.run.model.named_parameters()}
+        ...     ctx.run.model.load_state_dict(weights, strict=False)
+        ...     yield Swapped(weights)
+        ...     ctx.run.model.load_state_dict(own, strict=False)
+    """
+
+    weights: Mapping[str, Tensor]
+    """By the names of `named_parameters` and `named_buffers`; not copied. Empty if it puts in nothing this time."""
 
 
 Steer: TypeAlias = Stop | EndEpoch | Evaluate | Save | Record

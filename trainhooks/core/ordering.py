@@ -2,11 +2,14 @@
 
 Within one event: of the sets not yet placed, again and again the first whose predecessors are all placed. A set that
 does not hear the event takes no place in it, but what must lie between two others still keeps them apart.
+
+In `on_train_end` the set that leaves other weights in the model comes before the others of its `order`, so that these
+see the final weights.
 """
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import final
 
 from attrs import frozen
@@ -36,10 +39,11 @@ def check(sets: Sequence[HookSet]) -> None:
 
     Raises:
         DuplicateHookNameError: if two stateful sets have one name.
-        RunDefinitionError: if two sets provide one value.
+        RunDefinitionError: if two sets provide one value, or leave other weights in the model at the end.
         HookDefinitionError: if a trigger counts a unit that cannot advance in its event, or a set that runs
             collectives is restricted to some ranks.
     """
+    _refuse_two_endings([one.name for one in sets if "final" in one.writes])
     states: dict[str, int] = {}
     providers: dict[str, str] = {}
     for position, one in enumerate(sets):
@@ -60,6 +64,15 @@ def check(sets: Sequence[HookSet]) -> None:
                 f"{one.name!r} runs collectives (collective=True), which need every rank, but it is restricted to "
                 "some. Take away for_rank, for_device or ranks=."
             )
+
+
+def _refuse_two_endings(names: Sequence[str]) -> None:
+    if len(names) > 1:
+        raise RunDefinitionError(
+            f"{' and '.join(map(repr, names))} each leave other weights in the model when the run ends (they declare "
+            "writes={'final'}), and the last would undo the others. Keep one: of restore_best=True and "
+            "apply_at_end=True drop the latter, since the best weights are the average's already."
+        )
 
 
 def _refuse_twins(name: str, positions: tuple[int, int]) -> None:
@@ -119,19 +132,37 @@ class Arrangement:
     def order(self, event: str) -> tuple[int, ...]:
         """Positions of the sets that hear `event`, in the order in which they are called."""
         hears = [bool(one.hooks(event)) for one in self.sets]
+        first = self.first_at_the_end() if event == "on_train_end" else frozenset[int]()
         if not self.edges:
             heard = (position for position, heard in enumerate(hears) if heard)
-            return tuple(sorted(heard, key=lambda position: self.sets[position].order))
-        return tuple(position for position in self.place(hears) if hears[position])
+            return tuple(sorted(heard, key=lambda position: (self.sets[position].order, position not in first)))
+        return tuple(position for position in self.place(hears, first) if hears[position])
 
-    def place(self, hears: Sequence[bool]) -> list[int]:
-        """All positions in order, those that do not hear placed as early as they can be."""
+    def first_at_the_end(self) -> frozenset[int]:
+        """Positions of the set that leaves the final weights, and of those that must precede it."""
+        waiting = [position for position, one in enumerate(self.sets) if "final" in one.writes]
+        found: set[int] = set()
+        while waiting:
+            position = waiting.pop()
+            if position not in found:
+                found.add(position)
+                waiting += [edge.first for edge in self.edges if edge.then == position]
+        return frozenset(found)
+
+    def place(self, hears: Sequence[bool], first: Set[int] = frozenset()) -> list[int]:
+        """All positions in order, those that do not hear placed as early as they can be.
+
+        Args:
+            hears: Of each set whether it hears the event.
+            first: Those that come before the others of their `order`.
+        """
         waits_for = [0] * len(self.sets)
         followers: list[list[int]] = [[] for _ in self.sets]
         for edge in self.edges:
             waits_for[edge.then] += 1
             followers[edge.first].append(edge.then)
-        ready = [(hears[i], self.sets[i].order, i) for i in range(len(self.sets)) if not waits_for[i]]
+        key = [(hears[i], one.order, i not in first, i) for i, one in enumerate(self.sets)]
+        ready = [key[i] for i in range(len(self.sets)) if not waits_for[i]]
         heapq.heapify(ready)
         placed: list[int] = []
         while ready:
@@ -140,7 +171,7 @@ class Arrangement:
             for follower in followers[position]:
                 waits_for[follower] -= 1
                 if not waits_for[follower]:
-                    heapq.heappush(ready, (hears[follower], self.sets[follower].order, follower))
+                    heapq.heappush(ready, key[follower])
         return placed
 
 

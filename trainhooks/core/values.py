@@ -18,6 +18,8 @@ class Values(Metrics):
     """The values."""
     times: Mapping[str, int]
     """How often each name was recorded in the run so far."""
+    before: Mapping[str, int] | None = None
+    """The same when the evaluation at hand began; None outside of evaluations."""
 
     def __getitem__(self, name: str) -> float:
         return self.newest[name]
@@ -34,3 +36,7 @@ class Values(Metrics):
     def recorded(self, name: str) -> int:
         """How often `name` was recorded in the run, this value included: a value is new if this has grown."""
         return self.times.get(name, 1 if name in self.newest else 0)
+
+    def is_of_this_evaluation(self, name: str) -> bool:
+        """Whether `name` was recorded in the evaluation at hand, rather than before it."""
+        return self.before is not None and self.recorded(name) > self.before.get(name, 0)

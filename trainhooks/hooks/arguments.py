@@ -1,6 +1,7 @@
 """Refusing arguments of hooks that make no sense, with a sentence that says what to write."""
 
 import math
+from collections.abc import Collection
 from typing import cast
 
 from trainhooks.errors import HookDefinitionError
@@ -35,6 +36,16 @@ def check_words(factory: str, argument: str, words: object) -> None:
     several = cast("tuple[object, ...]", words) if isinstance(words, tuple) else ()
     if not several or not all(isinstance(one, str) and one for one in several):
         raise HookDefinitionError(f"{factory} takes {argument} as strings, one or more, got {words!r}.")
+
+
+def check_names(factory: str, argument: str, names: object) -> frozenset[str]:
+    """Refuse what is no collection of names; a bare string is none."""
+    several = cast("Collection[object]", names) if isinstance(names, Collection) else (None,)
+    if isinstance(names, str | bytes) or not all(isinstance(one, str) and one for one in several):
+        raise HookDefinitionError(
+            f"{factory} takes {argument} as a collection of names, such as {{'val'}}, got {names!r}."
+        )
+    return frozenset(cast("Collection[str]", names))
 
 
 def check_function(factory: str, argument: str, value: object, instead: str) -> None:

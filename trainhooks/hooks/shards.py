@@ -7,7 +7,7 @@ import math
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainhooks.core import Gradients, Run, total_norm
 from trainhooks.distributed import Ranks
@@ -26,6 +26,8 @@ class Shard(Protocol):
 
 def own_part(tensor: Tensor) -> Tensor:
     """The part that this rank holds, which shares its memory; a tensor that is not sharded, as it is."""
+    if type(tensor) is Tensor or type(tensor) is nn.Parameter:  # asking a protocol takes longer than averaging
+        return tensor
     return tensor.to_local() if isinstance(tensor, Shard) else tensor
 
 

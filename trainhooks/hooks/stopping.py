@@ -21,6 +21,7 @@ from trainhooks.core import (
 from trainhooks.errors import HookDefinitionError
 
 from .arguments import check_count, check_monitor, check_number
+from .weights import UNMADE, warn_of_the_rest
 
 Mode: TypeAlias = Literal["min", "max"]
 """Which of two values is better: the smaller or the greater."""
@@ -76,9 +77,11 @@ def early_stopping(
         min_delta: A value is better only by more than this, 0 or greater, in the value's own unit.
         stopping_threshold: Stop at once when a value is this good, the threshold included; None for never.
         start: Values that come at fewer finished updates than this are not judged.
-        restore_best: Whether a run that is completed or stopped gets the model's state at the best value back. Keeps a
-            copy of the state on the model's devices, of a sharded model each rank of its part, and every rank calls it.
-            A run that failed or was interrupted is left as it is.
+        restore_best: Whether a run that is completed or stopped gets the model's state at the best value back: of a
+            value of an evaluation the weights that it looked at, such as an average. What has another name or shape by
+            then stays, with a warning. Keeps a copy of the state on the model's devices, of a sharded model each rank
+            of its part, and every rank calls it. A run that failed or was interrupted is left as it is. No other set of
+            the run can leave weights of its own.
 
     Raises:
         HookDefinitionError: if an argument is none of these.
@@ -98,6 +101,8 @@ def early_stopping(
 
     def judge(ctx: EpochEnd | EvaluationEnd, best: Best) -> tuple[Best, Stop | None]:
         value, judged = new_value(ctx, monitor, best.judged)
+        if restore_best and _is_of_the_epoch(ctx, monitor):
+            value, judged = None, best.judged
         if value is None or ctx.at.updates < start:
             return evolve(best, judged=judged), None
         good = stopping_threshold is not None and not _is_worse(value, stopping_threshold, mode)
@@ -106,17 +111,14 @@ def early_stopping(
             best = Best(value=value, updates=ctx.at.updates, judged=judged, weights=weights)
         else:
             best = evolve(best, failures=best.failures + 1, judged=judged)
-        if good:
-            return best, Stop(f"{monitor} is {value:.6g}, as good as the threshold {stopping_threshold:.6g}")
-        return best, Stop(_reason(monitor, best)) if best.failures >= max(patience, 1) else None
+        return best, _stop(monitor, value, best, patience, stopping_threshold if good else None)
 
     reads = frozenset({monitor})
     if not restore_best:
         return stateful("early_stopping", Best, reads=reads, on_evaluation_end=judge, on_epoch_end=judge)
-    writes = frozenset({"parameters", "buffers"})
     return stateful(
-        "early_stopping", Best, reads=reads, writes=writes, collective=True, on_evaluation_end=judge,
-        on_epoch_end=judge, on_train_end=_restore,
+        "early_stopping", Best, reads=reads, writes=frozenset({"parameters", "buffers", "final"}), collective=True,
+        on_evaluation_end=judge, on_epoch_end=judge, on_train_end=_restore,
     )  # fmt: skip
 
 
@@ -165,6 +167,16 @@ def new_value(ctx: EpochEnd | EvaluationEnd, monitor: str, judged: int) -> tuple
     return (None if recorded == judged else ctx.metrics[monitor]), recorded
 
 
+def _is_of_the_epoch(ctx: EpochEnd | EvaluationEnd, monitor: str) -> bool:
+    """Whether an evaluation shows what it did not record itself, and the end of the epoch will show it again.
+
+    The evaluation may look at other weights, such as an average, than those that the value judges.
+    """
+    if isinstance(ctx, EpochEnd) or ctx.metrics.is_of_this_evaluation(monitor):
+        return False
+    return ctx.at.epochs > ctx.at.epoch  # the epoch is complete
+
+
 def is_better(value: float, best: float | None, mode: Mode, min_delta: float = 0.0) -> bool:
     """Whether a value is better than the best so far by more than `min_delta`; NaN never is."""
     if math.isnan(value):
@@ -178,6 +190,12 @@ def _is_worse(value: float, threshold: float, mode: Mode) -> bool:
     return not (value <= threshold if mode == "min" else value >= threshold)
 
 
+def _stop(monitor: str, value: float, best: Best, patience: int, reached: float | None) -> Stop | None:
+    if reached is not None:
+        return Stop(f"{monitor} is {value:.6g}, as good as the threshold {reached:.6g}")
+    return Stop(_reason(monitor, best)) if best.failures >= max(patience, 1) else None
+
+
 def _reason(monitor: str, best: Best) -> str:
     was = "was never a number" if best.value is None else f"was best at update {best.updates} ({best.value:.6g})"
     return f"{monitor} {was} and did not improve for {_counted(best.failures)}"
@@ -188,14 +206,29 @@ def _counted(values: int) -> str:
 
 
 def _restore(ctx: TrainEnd, best: Best) -> tuple[Best, None]:
+    """Give the model the best state back, as far as its names and shapes are still those of the model."""
     if best.weights is not None and isinstance(ctx.end, Completed | Stopped):
-        ctx.run.model.load_state_dict(best.weights)
+        own = _state(ctx.run.model)
+        fitting = {name: part for name, part in best.weights.items() if name in own and _fit(part, own[name])}
+        ctx.run.model.load_state_dict(fitting, strict=False)
+        rest = (own.keys() | best.weights.keys()) - fitting.keys()
+        warn_of_the_rest(f"The weights of update {best.updates}, the best, were put back", rest)
     return best, None
 
 
+def _fit(part: object, own: object) -> bool:
+    return not isinstance(part, Tensor) or (isinstance(own, Tensor) and part.shape == own.shape)
+
+
 def _copy(model: nn.Module) -> dict[str, object]:
-    state: Mapping[str, object] = model.state_dict()
+    state = _state(model)
     return {name: part.detach().clone() if isinstance(part, Tensor) else deepcopy(part) for name, part in state.items()}
+
+
+def _state(model: nn.Module) -> dict[str, object]:
+    """The model's state, without what its lazy modules have not made yet."""
+    state: Mapping[str, object] = model.state_dict()
+    return {name: part for name, part in state.items() if not isinstance(part, UNMADE)}
 
 
 def _check_threshold(factory: str, argument: str, threshold: object) -> None:

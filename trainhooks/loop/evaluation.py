@@ -26,6 +26,7 @@ _NO_MORE = object()
 def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str, float]:
     """Run an evaluation: every item has weight one, over all ranks; modes and random streams are what they were."""
     run, at, since, name = live.run, live.at, live.since, evaluation.name
+    live.records.begin_evaluation()
     with looking_only(run.model, run.device), heard.around_evaluation(
         EvaluationBegin(run=run, at=at, since=since, name=name)
     ) if heard.around_evaluation is not None else nullcontext(), one_model(live):
@@ -54,6 +55,7 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
             live.ask(heard.on_evaluation_end(EvaluationEnd(
                 run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
             )))  # fmt: skip
+    live.records.end_evaluation()
     return metrics
 
 

@@ -43,7 +43,18 @@ def _reasons(table: DispatchTable, event: str, place: int) -> Iterator[str]:
         if other is not None and table[other].hooks(event):
             side = "after" if edge.then == place else "before"
             yield f"{side} {table[other].name!r}, because {edge.why}"
+    if event == "on_train_end":
+        yield from _final(table, place)
     yield from _conditions(one, event)
+
+
+def _final(table: DispatchTable, place: int) -> Iterator[str]:
+    for other, one in enumerate(table):
+        if "final" in one.writes and one.hooks("on_train_end") and one.order == table[place].order:
+            if other == place:
+                yield "before the others of its order, because it declares writes={'final'}"
+            elif place not in table.arrangement.first_at_the_end():
+                yield f"after {one.name!r}, which leaves the final weights in the model"
 
 
 def _conditions(one: HookSet, event: str) -> Iterator[str]:

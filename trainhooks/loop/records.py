@@ -50,7 +50,18 @@ class Records:
     """Progress when each name was recorded last."""
     this_epoch: set[str] = field(factory=set[str])
     pending: list[Pending] = field(factory=list[Pending])
+    before: dict[str, int] | None = None
+    """`times` when the evaluation at hand began; None outside of evaluations."""
     _unread: bool = False
+
+    def begin_evaluation(self) -> None:
+        """Note what is recorded from here on as the evaluation's."""
+        self.before = dict(self.times)
+
+    def end_evaluation(self) -> list[str]:
+        """The names that were recorded since the evaluation began, which is over."""
+        before, self.before = self.before or {}, None
+        return [name for name, times in self.times.items() if times > before.get(name, 0)]
 
     def take(self, by: str, record: Record, ctx: Any, since: Progress) -> None:
         """Take in a hook's answer at once."""
@@ -168,7 +179,7 @@ class Records:
 
     def values(self, metrics: Metrics) -> Values:
         """`metrics` as hooks see them."""
-        return Values(metrics, dict(self.times))
+        return Values(metrics, dict(self.times), self.before)
 
     def view(self, ctx: EpochEnd | EvaluationEnd, reader: HookSet) -> Values:
         """The metrics of a context as `reader` sees them: the loop's own, and what it reads of others."""

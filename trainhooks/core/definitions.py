@@ -11,6 +11,7 @@ from trainhooks.errors import HookDefinitionError
 
 from .binding import Hook
 from .events import CONTEXTS, EVENTS, EventSpec, nearest
+from .foreign import MEANT, advice_about, advice_on, refuse_callback
 
 _PREFIXES = ("on_", "transform_", "around_")
 _NEARLY = 0.88  # one wrong, missing, doubled or swapped letter in any event's name, and `onEpochEnd`; not `epoch_end`
@@ -120,9 +121,7 @@ def _takes_anything(signature: inspect.Signature | None) -> bool:
     return bool(kinds) and kinds <= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
-def _own_signature(
-    hook: object, *, evaluated: bool = False, follow_wrapped: bool = False
-) -> inspect.Signature | None:
+def _own_signature(hook: object, *, evaluated: bool = False, follow_wrapped: bool = False) -> inspect.Signature | None:
     called = cast("Callable[..., object]", hook)
     if evaluated:
         try:
@@ -150,22 +149,33 @@ def hooks_of_object(holder: object) -> dict[str, Hook]:
     Raises:
         HookDefinitionError: if a method's name is nearly that of an event, or none is.
     """
+    refuse_callback(holder)
     found: dict[str, Hook] = {}
     for name in dir(holder):
         if name in EVENTS:
             if callable(method := getattr(holder, name)):
                 found[name] = method
         elif _is_nearly_an_event(name) and _is_method(inspect.getattr_static(holder, name, None)):
+            advice = advice_on(name) or f"the nearest event is {nearest(name)}"
             raise HookDefinitionError(
-                f"{type(holder).__qualname__}.{name} is no event and would never be called; the nearest event is "
-                f"{nearest(name)}. Rename the method, or give it a leading underscore."
+                f"{type(holder).__qualname__}.{name} is no event and would never be called; {advice}. Rename the "
+                "method, or give it a leading underscore."
             )
     if not found:
-        raise HookDefinitionError(
-            f"{holder!r} is no hook: a HookSet, a dict such as {{'on_batch_end': f}}, an object with methods named "
-            f"like events, or a sequence of these. The events: {', '.join(EVENTS)}."
-        )
+        raise HookDefinitionError(_no_hook(holder))
     return {event: found[event] for event in EVENTS if event in found}
+
+
+def _no_hook(holder: object) -> str:
+    if known := advice_about(holder):
+        return f"hooks= got no hook: {known}."
+    kind = type(holder).__qualname__
+    if theirs := [f"for {name}, {advice_on(name)}" for name in dir(holder) if name in MEANT]:
+        return f"{kind} has no method named like an event; {'; '.join(theirs)}. The events: {', '.join(EVENTS)}."
+    return (
+        f"{holder!r} is no hook: a HookSet, a dict such as {{'on_batch_end': f}}, an object with methods named like "
+        f"events, or a sequence of these. The events: {', '.join(EVENTS)}."
+    )
 
 
 def _is_nearly_an_event(name: str) -> bool:

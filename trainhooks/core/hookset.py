@@ -13,6 +13,7 @@ from trainhooks.errors import HookDefinitionError
 from .binding import Entry, Itself, PerRun, keeps_its_own_state
 from .definitions import check_hook, hooks_of_object, name_of
 from .events import EVENTS, EventSpec, nearest
+from .foreign import advice_on, advice_on_function
 from .keeping import Keep
 from .objects import HookObject
 from .slots import HookDict, Keys, Slots
@@ -157,8 +158,9 @@ def flatten(hooks: object) -> Iterator[HookSet]:
         name = hooks.__qualname__
         raise HookDefinitionError(f"hooks= got the class {name}; give an instance: {name}().")
     elif inspect.isroutine(hooks) or isinstance(hooks, functools.partial):
-        name = name_of(cast("object", hooks))
-        raise HookDefinitionError(f"hooks= got the function {name}; say when: {{'on_batch_end': {name}}}.")
+        function = cast("Callable[..., object]", hooks)
+        name = name_of(function)
+        raise HookDefinitionError(f"hooks= got the function {name}; {advice_on_function(function, name)}.")
     else:
         holder = HookSet(name=type(hooks).__qualname__, **cast("Slots", hooks_of_object(hooks)))
         yield changed(holder, init=Itself(hooks)) if keeps_its_own_state(hooks) else holder
@@ -171,9 +173,9 @@ def spec_of(event: str, keys: Iterable[str] = ()) -> EventSpec:
         HookDefinitionError: if there is none, with the nearest of the events and `keys`.
     """
     if event not in EVENTS:
-        raise HookDefinitionError(
-            f"{event!r} is no event; did you mean {nearest(event, keys)!r}? The events: {', '.join(EVENTS)}."
-        )
+        known = advice_on(event)
+        advice = f"{known}." if known else f"did you mean {nearest(event, keys)!r}?"
+        raise HookDefinitionError(f"{event!r} is no event; {advice} The events: {', '.join(EVENTS)}.")
     return EVENTS[event]
 
 

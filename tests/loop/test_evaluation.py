@@ -89,10 +89,11 @@ def test_modes_are_restored_after_training_and_within_it() -> None:
     def look(ctx: BatchEnd) -> None:
         seen.append(model[1].training)
 
-    train(
-        model, batches(2), squares, sgd(model), epochs=2, evaluations=[Evaluation("val", batches(1))],
-        hooks={"on_train_begin": freeze, "on_batch_end": look},
-    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="in eval mode while others were in train mode"):
+        train(
+            model, batches(2), squares, sgd(model), epochs=2, evaluations=[Evaluation("val", batches(1))],
+            hooks={"on_train_begin": freeze, "on_batch_end": look},
+        )
     assert seen == [False] * 4
     assert [module.training for module in model.modules()] == before
 

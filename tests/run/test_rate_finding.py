@@ -111,6 +111,10 @@ def prepared(kind: str) -> tuple[Buffered, torch.optim.Optimizer]:
     return model, optimizer
 
 
+KEPT_IN_EVAL = pytest.mark.filterwarnings("ignore:These modules were in eval mode:RuntimeWarning")
+
+
+@KEPT_IN_EVAL
 @pytest.mark.parametrize("kind", ["adam", "adam, rate a tensor", "momentum", "fresh"])
 def test_everything_is_bit_equal_to_what_it_was(kind: str) -> None:
     model, optimizer = prepared(kind)
@@ -121,6 +125,7 @@ def test_everything_is_bit_equal_to_what_it_was(kind: str) -> None:
     assert optimizer.param_groups[0]["lr"] is rate or not isinstance(rate, Tensor)
 
 
+@KEPT_IN_EVAL
 def test_everything_is_put_back_when_the_search_fails() -> None:
     calls = 0
 

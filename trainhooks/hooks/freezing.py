@@ -31,7 +31,8 @@ def freeze(*patterns: str, until: int | None = None) -> HookSet:
 
     Their `requires_grad` is False from before `on_train_begin`, so they get no gradient, no weight decay and no step.
     When the run is over, however it ends, they are as trainable as before; a parameter that was frozen already stays
-    so. Buffers are left alone: a batch norm in train mode goes on measuring. The optimizer must have been given the
+    so. Buffers are left alone: a batch norm in train mode goes on measuring, and one that was put in eval mode before
+    `train` does not. The optimizer must have been given the
     parameters if they are to be trained later. Where two of these sets match one parameter, the first to let go
     decides. Every rank calls it; `ddp()` waits for the gradients of parameters that could be trained when the run
     began, so write `ddp(find_unused_parameters=True)` with it.

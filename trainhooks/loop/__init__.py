@@ -19,7 +19,7 @@ from .saver import Order, Position, Saved, Saver, State
 from .scaling import scaling_of
 from .specialiser import FUNCTIONS, Functions, specialise
 from .steps import Objective, Worker
-from .streams import Streams, same_modes
+from .streams import Streams, begin_training, named_modules, same_modes
 from .table import DispatchTable, compose
 from .together import Together
 from .transfer import Transfer, move
@@ -52,6 +52,7 @@ __all__ = [
     "bare_state",
     "batch_size_of",
     "begin_at",
+    "begin_training",
     "bind_table",
     "captured",
     "check_metrics",
@@ -63,6 +64,7 @@ __all__ = [
     "length_of",
     "load_bare_state",
     "move",
+    "named_modules",
     "names_of_evaluation",
     "names_of_training",
     "place_now",

@@ -21,6 +21,7 @@ from .requests import Requests
 from .saver import Order, Saver
 from .scaling import Scaling
 from .steps import Worker
+from .streams import bare_model, warn_of_eval_mode
 from .together import Together
 from .transfer import Transfer, move
 
@@ -67,6 +68,8 @@ class Live:
     """Batches of this epoch that came, those of earlier processes included."""
     in_epoch: bool = False
     """Whether an epoch has begun and is not complete."""
+    watches_mode: bool = False
+    """Whether an epoch that begins in eval mode is still to be told: not where the model's own `train` leaves it so."""
     opens_epoch: bool = False
     """Whether the epoch at hand begins here, rather than in a process before."""
     starts_anew: bool = False
@@ -135,8 +138,15 @@ class Live:
         total = self.run.max_updates
         return total is not None and self.counts.updates >= total
 
+    def is_in_train_mode(self) -> bool:
+        """Whether the model as a whole is."""
+        return bare_model(self.run.model).training
+
     def begin_epoch(self) -> None:
         """Open an epoch, or go on within the one that a process before has opened."""
+        if self.watches_mode and not self.is_in_train_mode():
+            self.watches_mode = False
+            warn_of_eval_mode(self.counts.epochs)
         set_epoch(self.data, self.counts.epochs)
         self.length = length_of_epoch(self.data, self.run.rank, self.together, self.counts.epochs)
         self.exhausted = self.last = False

@@ -1,12 +1,13 @@
-"""The global random streams, saved and put back, so that looking at a model changes nothing about its training."""
+"""Random streams and train and eval modes, put back, so that looking at a model changes nothing about its training."""
 
 import random
 import sys
-from collections.abc import Generator, Mapping
+import warnings
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, final
+from typing import Any, TypeAlias, cast, final
 
 import torch
 from attrs import define, field, frozen
@@ -73,15 +74,83 @@ def generators_of(name: str, data: object) -> dict[str, torch.Generator]:
     return dict(found.values())
 
 
+Modes: TypeAlias = list[tuple[nn.Module, bool]]
+"""Modules, each before those in it, and whether each is in train mode."""
+
+
+def modes_of(model: nn.Module) -> Modes:
+    """The mode of every module of a model."""
+    return [(module, module.training) for module in model.modules()]
+
+
 @contextmanager
 def same_modes(model: nn.Module) -> Generator[None]:
     """Give every module its mode back, train or eval, on leaving."""
-    modes = [(module, module.training) for module in model.modules()]
+    modes = modes_of(model)
     try:
         yield
     finally:
+        put_back(modes)
+
+
+def put_back(modes: Modes) -> None:
+    """Give every module its mode back by its own `train`, as a hand-written loop does, so that an override acts.
+
+    Where an override decides otherwise, or raises, the mode is set all the same.
+    """
+    try:
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.train(training)
+    finally:
+        for module, training in modes:
+            if module.training is not training:
+                module.training = training
+
+
+def begin_training(model: nn.Module) -> list[str]:
+    """Put a model in train mode, but for what its user has put in eval mode.
+
+    Where the root is in train mode and some module in it too, modules in eval mode stay so, unless an override of
+    `train` decides otherwise; else all of it trains.
+
+    Returns:
+        The names of the modules that stay in eval mode though `model.train()` would switch them, without those within
+        them.
+    """
+    root = bare_model(model)
+    before = modes_of(root)
+    model.train()
+    if not before[0][1] or not any(training for _, training in before[1:]):
+        return []
+    stays = {id(module) for module, training in before if module.training and not training}
+    put_back([(module, module.training and id(module) not in stays) for module, _ in before])
+    names = list[str]()
+    for name, module in named_modules(root):
+        if id(module) in stays and not any(name.startswith(f"{one}.") for one in names):
+            names.append(name)
+    return names
+
+
+def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules of a model, each once, under their names."""
+    return cast("Iterator[tuple[str, nn.Module]]", cast("Any", model).named_modules())
+
+
+def warn_of_eval_mode(epoch: int) -> None:
+    """Say that the model is in eval mode as an epoch begins."""
+    warnings.warn(
+        f"The model is in eval mode as epoch {epoch} begins: without dropout, and batch norm does not measure. Whoever "
+        "called model.eval() calls model.train() afterwards; train(..., guard=True) names a hook that does not.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The module in a model that `torch.compile` wrapped; any other model itself."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
 
 
 @contextmanager

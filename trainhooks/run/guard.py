@@ -1,9 +1,10 @@
 """Guard mode: which hook changes in place what it did not declare, or draws from a global random stream.
 
 Before and after each call of a hook, everything that it can reach through its context is looked at: the model's
-parameters, buffers and gradients, the optimizers, the tensors of the context, the random streams. A tensor counts as
-changed if it is another object, lies elsewhere in memory, has another version, or holds other numbers; the last finds
-fused kernels, which do not count versions. This costs a copy of all of it for each call, so it is for finding faults.
+parameters, buffers, gradients and modes, the optimizers, the tensors of the context, the random streams. A tensor
+counts as changed if it is another object, lies elsewhere in memory, has another version, or holds other numbers; the
+last finds fused kernels, which do not count versions. This costs a copy of all of it for each call, so it is for
+finding faults.
 
 Not seen: what a hook changes later, in a thread or at another moment than its call; what it changes and changes back;
 objects in a batch that are no tensors; streams of libraries other than python, numpy and torch.
@@ -20,12 +21,13 @@ from torch import Tensor
 
 from trainhooks.core import EVENTS, WRITABLE, Hook, HookSet, Run, tensors_in
 from trainhooks.errors import MutationError
-from trainhooks.loop import Bound, Streams, version_of
+from trainhooks.loop import Bound, Streams, named_modules, version_of
 
 Facts: TypeAlias = dict[str, tuple[str, object]]
 """By what it is, in words: the kind of write that changing it is, and how it stands."""
 
 _RANDOM = "a global random stream"
+_MODE = "the mode (train or eval) of the model"
 _OF_CONTEXT = frozenset({"run", "at", "since", "parameters", "_norms", "_left"})
 """Fields of contexts that are looked at elsewhere, or hold no tensors."""
 
@@ -147,6 +149,8 @@ def _look(event: str, ctx: Any, value: object = None) -> Facts:
         facts[f"the gradient of {name!r}"] = ("gradients", gradient)
     for name, buffer in run.model.named_buffers():
         facts[f"the buffer {name!r}"] = ("buffers", _Tensor.of(buffer))
+    for name, module in named_modules(run.model):
+        facts[f"the mode (train or eval) of {name!r}" if name else _MODE] = ("modes", module.training)
     facts.update(_of_optimizers(run))
     given = event.removeprefix("transform_")
     for what, tensor in tensors_in(value, given):

@@ -2,16 +2,19 @@
 
 import random
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
 from attrs import evolve
 
 from trainhooks.core import TrainBegin
-from trainhooks.loop import Bindings, Live, Objective, Worker, forward_in, scaling_of
+from trainhooks.loop import Bindings, Live, Objective, Worker, begin_training, forward_in, scaling_of
 
 from .joining import join_models
 from .optimizers import check_owners, made_optimizer
+
+_NAMES_SHOWN = 10
 
 
 def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable[[Live], None]:
@@ -40,9 +43,23 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable
             worker.quick.zero()  # gradients that somebody left are not ours
         live.run = evolve(run, optimizers=optimizers)
         bindings.make_states(TrainBegin(run=live.run, at=live.at, resumed=live.resumed))
-        run.model.train()
+        stay = begin_training(run.model)
+        live.watches_mode = live.is_in_train_mode()
+        if stay and run.rank.index == 0:
+            _warn_of_eval_mode(stay)
 
     return prepare
+
+
+def _warn_of_eval_mode(names: Sequence[str]) -> None:
+    shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    warnings.warn(
+        f"These modules were in eval mode while others were in train mode, and stay so: {shown}{more}. from_pretrained "
+        "gives models in eval; call model.train() first if it is not meant.",
+        RuntimeWarning,
+        stacklevel=7,
+    )
 
 
 def seed_everything(seed: int) -> None:

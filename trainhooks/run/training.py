@@ -77,7 +77,8 @@ def train(
     """Train a model; what happens in which order stands in `trainhooks/loop/reference.py`.
 
     Args:
-        model: Moved to the device; its modules' train and eval modes are afterwards what they were.
+        model: Moved to the device, and put in train mode by its `train()`. Modules that are in eval mode while the root
+            and others are in train mode stay so, with a warning. Afterwards the modes of all are what they were.
         data: Batches, iterated anew in each epoch. Without `len()` it is read until it ends.
         step: `step(model, batch)` returns a 0-d loss or a `StepOutput`; see `supervised`. None with objectives.
         optimizer: An optimizer, a function of the model that makes one once it is on its device, or a list of

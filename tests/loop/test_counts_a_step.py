@@ -133,10 +133,10 @@ def test_a_step_without_hooks_makes_no_context_and_with_more_hooks_no_more(optim
 
 
 @every_program
-def test_a_step_makes_fewer_tensors_than_one_written_by_hand(optimizer: str, form: str) -> None:
+def test_a_step_makes_no_more_tensors_than_one_written_by_hand(optimizer: str, form: str) -> None:
     none, ten = (a_step(tensors, ours(form, hooks), optimizer)["tensors"] for hooks in (0, 10))
     assert none == ten
-    assert none < a_step(tensors, plain, optimizer)["tensors"]
+    assert none <= a_step(tensors, plain, optimizer)["tensors"]
 
 
 @final

@@ -94,12 +94,19 @@ def test_steps_of_adam_are_torchs_to_the_last_bit(
 
 UNKNOWN: dict[str, tuple[Make, Options]] = {
     "sgd, a tensor as rate": (SGD, {"lr": torch.tensor(0.1)}),
+    "sgd, a decay with a graph": (SGD, {"weight_decay": torch.tensor(0.1, requires_grad=True)}),
+    "sgd, a tensor as decay": (SGD, {"weight_decay": torch.tensor(0.1)}),
+    "sgd, a tensor as momentum": (SGD, {"momentum": torch.tensor(0.9)}),
+    "sgd, a tensor as dampening": (SGD, {"momentum": 0.9, "dampening": torch.tensor(0.1)}),
     "sgd, maximize": (SGD, {"maximize": True}),
     "sgd, foreach": (SGD, {"foreach": True}),
     "sgd, fused": (SGD, {"fused": True}),
     "sgd, differentiable": (SGD, {"differentiable": True}),
     "adam, a tensor as rate": (Adam, {"lr": torch.tensor(0.1)}),
     "adam, tensors as betas": (Adam, {"betas": (torch.tensor(0.9), torch.tensor(0.99))}),
+    "adam, a decay with a graph": (AdamW, {"weight_decay": torch.tensor(0.1, requires_grad=True)}),
+    "adam, a tensor as decay": (Adam, {"weight_decay": torch.tensor(0.1)}),
+    "adam, a tensor as eps": (Adam, {"eps": torch.tensor(1e-8)}),
     "adam, maximize": (Adam, {"maximize": True}),
     "adam, capturable": (Adam, {"capturable": True}),
     "adam, amsgrad": (AdamW, {"amsgrad": True}),
@@ -134,6 +141,21 @@ def test_an_option_that_is_not_computed_here_is_left_to_torch(make: Make, option
         optimizer.state[last] = {name: one[:1].clone() if one.shape else one.clone() for name, one in state.items()}
         assert not step(optimizer)
     assert equal(trained, before)
+
+
+@pytest.mark.parametrize("make", [SGD, AdamW])
+@pytest.mark.parametrize("graph", [False, True], ids=["plain", "graph"])
+def test_options_that_are_tensors_train_as_torch_does(make: Make, graph: bool) -> None:
+    """Keeps P58. Of those that torch takes as tensors."""
+    options: Options = {"weight_decay": torch.tensor(0.1, requires_grad=graph)}
+    ours, theirs = linear(), linear()
+    train(ours, batches(3), squares, make(ours.parameters(), lr=0.1, **options), epochs=1)
+    optimizer = make(theirs.parameters(), lr=0.1, **options)
+    for batch in batches(3):
+        optimizer.zero_grad()
+        squares(theirs, batch).loss.backward()
+        optimizer.step()
+    assert equal(weights(ours), weights(theirs))
 
 
 def test_gradients_that_adam_refuses_or_sees_as_pairs_are_left_to_torch() -> None:

@@ -262,17 +262,19 @@ def test_the_log_of_autograd_takes_the_plain_backward() -> None:
         assert not quick.backward(squares(model, batches(1)[0]).loss)
 
 
-def test_a_parameter_that_is_the_loss_cannot_spoil_the_unit_gradient() -> None:
-    """A parameter that is the loss up to a view is given the shared unit as its gradient, and may scale it in place."""
+@pytest.mark.parametrize("start", [1.0, 0.5, torch.tensor(0.5)], ids=str)
+@pytest.mark.parametrize("edit", [lambda one: one.mul_(3.0), lambda one: one.data.mul_(3.0)], ids=["counted", "unseen"])
+def test_what_is_done_to_a_gradient_that_is_the_start_itself_is_not_seen_by_the_next_backward(
+    edit: Callable[[Tensor], Tensor], start: float | Tensor
+) -> None:
+    """A parameter that is the loss up to a view is given what backward started from as its gradient."""
     loss = nn.Parameter(torch.ones(()))
     quick = Quick(torch.optim.SGD([loss], 0.1))
-    assert quick.backward(loss.view(()))
-    assert loss.grad is not None
-    loss.grad.mul_(3.0)
-    loss.grad = None
-    if not quick.backward(loss.view(())):
-        loss.view(()).backward()
-    assert [one.item() for one in gradients([loss])] == [1.0]
+    for _ in range(2):
+        assert quick.backward(loss.view(()), (), start)
+        assert [one.item() for one in gradients([loss])] == [float(start)]
+        edit(gradients([loss])[0])
+        loss.grad = None
 
 
 def test_a_restricted_backward_touches_its_own_parameters_alone() -> None:

@@ -15,6 +15,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler
 KernelStep: TypeAlias = Callable[[Optimizer], bool]
 """Steps under `no_grad`; False, with nothing changed, where torch must do it."""
 
+_NUMBERS: Final = (float, int)
+"""The types of options that are computed here: a tensor may have a graph, or change what torch computes."""
+
 RELEASES: Final = ("2.13",)
 """Releases of torch whose arithmetic is the one below: their tests compare every bit."""
 
@@ -53,6 +56,9 @@ def step_sgd(optimizer: Optimizer) -> bool:
             or group["differentiable"]
             or group["maximize"]
             or type(group["lr"]) is not float
+            or type(group["weight_decay"]) not in _NUMBERS
+            or type(group["momentum"]) not in _NUMBERS
+            or type(group["dampening"]) not in _NUMBERS
         ):
             return False
     for group in groups:
@@ -121,6 +127,8 @@ def _is_plain_adam(group: Mapping[str, Any]) -> bool:
         or group["capturable"]
         or type(group["lr"]) is not float
         or type(beta) is not float
+        or type(group["eps"]) not in _NUMBERS
+        or type(group["weight_decay"]) not in _NUMBERS
     )
 
 

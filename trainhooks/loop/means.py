@@ -48,7 +48,7 @@ class Mean:
             if isinstance(weight, Tensor) and not weight.is_cpu:
                 self._keep(value, weight)
                 return
-            weight = float(weight)
+            weight = float(weight.item() if isinstance(weight, Tensor) else weight)
         if isinstance(value, Tensor):
             if not value.is_cpu:
                 self._keep(value, weight)

@@ -24,6 +24,8 @@ from .kernels import KernelStep, kernel_step, only_notes_the_call
 _AUTOGRAD_LOG: Final = logging.getLogger("torch.autograd.graph")
 _LOGGED: Final[Mapping[int, bool]] = getattr(_AUTOGRAD_LOG, "_cache", {})  # what it said, until a level changes
 _DEBUG: Final = logging.DEBUG
+_FLOAT32: Final = torch.float32
+_scalar_tensor: Final[Callable[..., Tensor]] = cast("Any", torch).scalar_tensor  # the cheapest way to make one
 
 try:
     from torch.autograd import _profiler_enabled  # type: ignore[attr-defined]
@@ -55,15 +57,14 @@ class Quick:
     _bare_step: Callable[[Optimizer], object] | None = field(init=False)
     _kernel_step: KernelStep | None = field(init=False)
     _plain_zero: bool = field(init=False)
-    _unit: Tensor = field(init=False, factory=lambda: torch.ones(()))
 
     def __attrs_post_init__(self) -> None:
         self._bare_step = bare_step(self.optimizer)
         self._kernel_step = None if self._bare_step is None else kernel_step(self.optimizer)
         self._plain_zero = not AVAILABLE or type(self.optimizer).zero_grad is not Optimizer.zero_grad
 
-    def backward(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> bool:
-        """Add the gradients of a 0-d loss to the `.grad` of `inputs`; of every leaf of its graph, if there are none.
+    def backward(self, loss: Tensor, inputs: tuple[Tensor, ...] = (), start: float | Tensor = 1.0) -> bool:
+        """Add `start` times the gradients of a 0-d loss to the `.grad` of `inputs`, or of every leaf of its graph.
 
         Calls the autograd engine where that does exactly what `loss.backward()` does. False, with nothing done, where
         that must be called.
@@ -71,17 +72,20 @@ class Quick:
         if not (
             AVAILABLE
             and type(loss) is Tensor
-            and loss.dtype is torch.float32
+            and loss.dtype is _FLOAT32
             and loss.is_cpu
             and not loss.shape
             and loss.requires_grad
-            and self._unit._version == 0
             and not _function_modes()
             and not _functorch()
             and (_LOGGED.get(_DEBUG) is False or not _AUTOGRAD_LOG.isEnabledFor(_DEBUG))
         ):
             return False
-        _run_backward((loss,), (self._unit,), False, False, inputs, allow_unreachable=True, accumulate_grad=True)
+        if isinstance(start, Tensor):
+            gradient = start.to(loss.device, _FLOAT32)
+        else:
+            gradient = _scalar_tensor(start, dtype=_FLOAT32)  # may become a `.grad` that is edited: each has its own
+        _run_backward((loss,), (gradient,), False, False, inputs, allow_unreachable=True, accumulate_grad=True)
         return True
 
     def step(self) -> None:
@@ -117,6 +121,15 @@ class Quick:
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
+
+
+def backward(loss: Tensor, inputs: tuple[Tensor, ...], start: float | Tensor) -> None:
+    """The plain call that `Quick.backward` stands for."""
+    if isinstance(start, Tensor):
+        gradient: Tensor | None = start.to(loss.device, loss.dtype)
+    else:
+        gradient = None if start == 1.0 else torch.full_like(loss, start)
+    loss.backward(gradient, inputs=inputs or None)
 
 
 def bare_step(optimizer: Optimizer) -> Callable[[Optimizer], object] | None:

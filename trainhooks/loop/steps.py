@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any, final
 
+import torch
 from attrs import define, field, frozen
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,7 +14,7 @@ from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .forwarding import check_value_name, refuse_shape
 from .means import Mean
-from .quick import Quick, scale
+from .quick import Quick, backward, scale
 from .scaling import Scaling
 from .together import Together
 from .windows import SharedWindow, Window
@@ -42,6 +43,8 @@ class Worker:
     optimizer: Optimizer
     names: Mapping[int, str]
     """Names of the model's parameters by `id`."""
+    accumulate: int = 1
+    """Batches of a whole window."""
     scaling: Scaling | None = None
     """The scaler of an fp16 run."""
     restricted: bool = False
@@ -63,12 +66,22 @@ class Worker:
     def __attrs_post_init__(self) -> None:
         self.quick = Quick(self.optimizer)
         step = self.objective.step
-        self.window = Window(step) if self.together is None else SharedWindow(step, self.together)
+        if self.together is not None:
+            self.window = SharedWindow(step, self.together)
+            return
+        halves = self.scaling is not None or any(
+            one.dtype is torch.float16 for group in self.optimizer.param_groups for one in group["params"]
+        )
+        self.window = Window(step, self.accumulate, self.shrink, halves)
+
+    def shrink(self, factor: float | Tensor) -> None:
+        """Multiply the gradients that the open window has accumulated."""
+        scale(self.gradients(self.with_gradient()), factor)
 
     def backward(self, loss: Tensor, weight: float | Tensor, closes: bool) -> None:
         """Add a batch's share of the window's gradients; `closes` says that it is the last."""
-        share = self.window.weigh(loss, weight)
-        if share is None:
+        start = self.window.weigh(loss, weight)
+        if start is None:
             return
         if self.together is not None and closes and isinstance(self.window, SharedWindow):
             self.window.begin_sums()
@@ -77,12 +90,11 @@ class Worker:
             return  # all of its parameters are frozen now; without inputs, backward would go to everybody's
         if self.together is not None and closes:
             self.together.check_gradients(loss)
-        if self.scaling is not None:
-            share = self.scaling.scale(share)
-        if not self.quick.backward(share, inputs):
+        scaled = loss if self.scaling is None else self.scaling.scale(loss)
+        if not self.quick.backward(scaled, inputs, start):
             if loss.shape or not loss.requires_grad:
                 self.refuse(loss)
-            share.backward(inputs=inputs or None)
+            backward(scaled, inputs, start)
 
     def trainable(self) -> tuple[Tensor, ...]:
         """The optimizer's parameters that are not frozen now."""

@@ -1,9 +1,12 @@
-"""The open window of one optimizer: what its batches weigh, and what its gradients are multiplied by.
+"""The open window of one optimizer: what each batch's backward starts from, and what makes its gradients final.
 
-Gradients are those of the mean over all items of the window. Each batch's loss is a mean over its own items, so it is
-back-propagated times its weight, measured by that of the first batch: where all weigh the same, nothing is changed.
+Gradients are those of the mean over all items of the window. Each batch's loss is a mean over its own items, so its
+backward starts from its share, weight / reference / accumulate, instead of 1; when the window closes, gradients are
+multiplied by accumulate / (sum of weight / reference). Where all batches of a whole window weigh the same, that is
+`(loss / accumulate).backward()`, and nothing is multiplied.
 """
 
+from collections.abc import Callable
 from typing import Any, NoReturn, final
 
 import torch
@@ -24,40 +27,70 @@ class Window:
     """A window of a run that is one process."""
 
     step: Step[Any, Any]
-    first: float = 0.0
-    """Weight of the first batch that has items."""
-    weight: float | Tensor = 0.0
-    """Items so far."""
+    accumulate: int
+    """Batches of a whole window."""
+    shrink: Callable[[float | Tensor], None]
+    """Multiplies what the window has accumulated so far."""
+    halves: bool = False
+    """Whether gradients have the range of float16: then the heaviest batch so far is the reference, none above 1."""
+    first: float | Tensor = 0.0
+    """The reference: weight of the first batch that has items; 0 before that."""
+    sum: float | Tensor = 0.0
+    """The weights so far, each divided by the reference."""
 
-    def weigh(self, loss: Tensor, weight: float | Tensor) -> Tensor | None:
-        """The share of a batch's loss in the window's; None if it has no items."""
-        if type(weight) is not float or type(self.weight) is not float:  # cheaper than to ask whether they are tensors
-            if isinstance(weight, Tensor) != isinstance(self.weight, Tensor) and not _is_empty(self.weight):
-                refuse_mixed_weights(self.step)
+    def weigh(self, loss: Tensor, weight: float | Tensor) -> float | Tensor | None:
+        """What a batch's backward starts from; None if it has no items. A tensor is not read to find out."""
+        if type(weight) is not float or type(self.sum) is not float:  # cheaper than to ask whether they are tensors
             if isinstance(weight, Tensor):
-                self.weight = self.weight + weight.detach()
-                return torch.where(weight > 0, loss * weight, torch.zeros_like(loss))
+                if not isinstance(self.sum, Tensor) and self.sum:
+                    refuse_mixed_weights(self.step)
+                return self._weigh_tensor(loss, weight.detach())
+            if isinstance(self.sum, Tensor) and weight != 0.0:
+                refuse_mixed_weights(self.step)
         if 0.0 < weight < _INFINITY:
-            if not self.weight:
+            if not self.sum:
                 self.first = weight
-            elif weight != self.first:
-                loss = loss * (weight / self.first)
-            self.weight += weight
-            return loss
+            share = 1.0 if weight == self.first else weight / self.first
+            if share > 1.0 and self.is_in_halves(loss):
+                self.shrink(1.0 / share)
+                self.sum, self.first, share = self.sum / share, weight, 1.0
+            self.sum += share
+            return share / self.accumulate
         if weight != 0.0:
             refuse_weight(self.step, weight)
         return None
+
+    def _weigh_tensor(self, loss: Tensor, weight: Tensor) -> Tensor:
+        weight = weight.to(loss.device, torch.promote_types(weight.dtype, torch.float32))
+        first, none = self.first, torch.zeros_like(weight)
+        if not isinstance(first, Tensor):
+            reference, share = weight, (weight > 0).to(weight.dtype)
+        elif self.is_in_halves(loss):
+            reference = torch.maximum(first, weight)
+            smaller = torch.where(reference > 0, first / reference, none)
+            self.shrink(smaller)
+            self.sum *= smaller
+            share = torch.where(weight > 0, weight / reference, none)
+        else:
+            reference = torch.where(first > 0, first, weight)
+            share = torch.where(weight > 0, weight / reference, none)
+        self.first, self.sum = reference, self.sum + share
+        return share / self.accumulate
+
+    def is_in_halves(self, loss: Tensor) -> bool:
+        """Whether a backward from this loss has the range of float16."""
+        return self.halves or loss.dtype is torch.float16
 
     def close(self) -> float | Tensor | None:
         """Open the next one; what makes the gradients of this one those of the mean over all its items.
 
         None if they are already, 0.0 if it has no items; a tensor is not read to find out.
         """
-        weight, self.weight = self.weight, 0.0
-        if type(weight) is not float and isinstance(weight, Tensor):
-            return torch.where(weight > 0, 1.0 / weight, torch.zeros_like(weight))
-        if weight:
-            return None if weight == self.first else self.first / weight
+        total, self.sum, self.first = self.sum, 0.0, 0.0
+        if type(total) is not float and isinstance(total, Tensor):
+            return torch.where(total > 0, self.accumulate / total, torch.zeros_like(total))
+        if total:
+            return None if total == self.accumulate else self.accumulate / total
         return 0.0
 
 
@@ -76,8 +109,8 @@ class SharedWindow:
     """Whether weights are tensors; None before the first."""
     _sums: WindowSums | None = field(default=None, init=False)
 
-    def weigh(self, loss: Tensor, weight: float | Tensor) -> Tensor:
-        """The share of a batch's loss in the window's; without items it gives gradients of 0."""
+    def weigh(self, loss: Tensor, weight: float | Tensor) -> float | Tensor:
+        """What a batch's backward starts from; without items it gives gradients of 0."""
         if not self.first:
             self.on_device, self.first = self.together.reference_weight(weight)
         if self.on_device is None:
@@ -85,14 +118,14 @@ class SharedWindow:
         if isinstance(weight, Tensor) != self.on_device:
             refuse_mixed_weights(self.step)
         if isinstance(weight, Tensor):
-            self.weight = self.weight + weight.detach()
-            return torch.where(weight > 0, loss * (weight / self.first), torch.zeros_like(loss))
+            weight = weight.detach()
+            self.weight = self.weight + weight
+            share = weight / self.first
+            return torch.where(weight > 0, share, torch.zeros_like(share))
         if not 0.0 <= weight < _INFINITY:
             refuse_weight(self.step, weight)
         self.weight += weight
-        if weight == 0.0:
-            return torch.where(torch.zeros_like(loss, dtype=torch.bool), loss, torch.zeros_like(loss))
-        return loss if weight == self.first else loss * (weight / self.first)
+        return 1.0 if weight == self.first else weight / self.first
 
     def begin_sums(self) -> None:
         """Begin to sum the weights of the ranks, while the last backward goes on."""
@@ -111,10 +144,6 @@ class SharedWindow:
         if total:
             return None if total == full else full / total
         return 0.0
-
-
-def _is_empty(weight: float | Tensor) -> bool:
-    return not isinstance(weight, Tensor) and not weight
 
 
 def refuse_mixed_weights(step: Step[Any, Any]) -> NoReturn:

@@ -34,8 +34,8 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable
         sources: dict[str, str] = {}
         live.workers = [
             Worker(
-                one, index, optimizer, names, scaling=live.scaling, restricted=len(objectives) > 1,
-                together=live.together, sources=sources,
+                one, index, optimizer, names, accumulate=run.accumulate, scaling=live.scaling,
+                restricted=len(objectives) > 1, together=live.together, sources=sources,
             )
             for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))
         ]  # fmt: skip

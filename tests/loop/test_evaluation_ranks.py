@@ -10,6 +10,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import ClasswiseWrapper, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from tests.loop.programs import Batch, sgd
@@ -129,10 +130,14 @@ def evaluated(data: Iterable[Any], parallel: Parallel, *, model: nn.Module | Non
     return Seen(values, seen, forwards)
 
 
+def collection() -> MetricCollection:
+    return MetricCollection({"accuracy": MulticlassAccuracy(2, average="micro"), "auroc": MulticlassAUROC(2)})
+
+
 def with_a_cursor(engine: str, count: int) -> Seen:
     metrics: dict[str, Any] = {
         "right": right, "counted": Correct(), "accuracy": MulticlassAccuracy(2, average="micro"),
-        "auroc": MulticlassAUROC(2),
+        "auroc": MulticlassAUROC(2), "both": collection(), "class": ClasswiseWrapper(MulticlassAUROC(2, average=None)),
     }  # fmt: skip
     return evaluated(loader(count), ENGINES[engine](), **metrics)
 
@@ -142,7 +147,7 @@ def with_a_cursor(engine: str, count: int) -> Seen:
 def test_metrics_are_bit_equal_in_worlds_of_one_two_and_three(engine: str, count: int) -> None:
     """Keeps P45."""
     (alone,) = on_ranks(1, with_a_cursor, engine, count)
-    assert len(alone.metrics) == 5
+    assert len(alone.metrics) == 9
     assert sorted(alone.items) == list(range(count))
     for world in (2, 3):
         found = on_ranks(world, with_a_cursor, engine, count)
@@ -171,7 +176,8 @@ def with_data_of_its_own(engine: str, counts: tuple[int, ...]) -> Seen:
     whole: list[Any] = list(DataLoader(items(sum(counts)), batch_size=1, generator=torch.Generator()))
     own = whole[begin : begin + counts[me()]]
     data = [tuple(torch.cat(parts) for parts in zip(*own, strict=True))] if own else []
-    return evaluated(Given(data), ENGINES[engine](), right=right, counted=Correct(), auroc=MulticlassAUROC(2))
+    metrics: dict[str, Any] = {"right": right, "counted": Correct(), "auroc": MulticlassAUROC(2), "both": collection()}
+    return evaluated(Given(data), ENGINES[engine](), **metrics)
 
 
 @pytest.mark.parametrize("counts", [(1, 4), (0, 5), (4, 1, 0)])
@@ -184,7 +190,8 @@ def test_other_data_is_that_of_each_rank_and_counts_by_its_weight(engine: str, c
     (alone,) = on_ranks(1, with_data_of_its_own, engine, (5,))
     values, expected = ({name: float.fromhex(one) for name, one in seen.metrics.items()} for seen in (found[0], alone))
     assert values == pytest.approx(expected, rel=1e-6)  # the batches are others
-    assert found[0].metrics["val/auroc"] == alone.metrics["val/auroc"]
+    for name in ("val/auroc", "val/both/auroc"):
+        assert found[0].metrics[name] == alone.metrics[name]
 
 
 def refused_without_a_batch(engine: str) -> str:
@@ -276,6 +283,8 @@ def test_an_object_that_ranks_cannot_put_together_is_refused() -> None:
         "Alone objects have counted. Give it a method merge_state(others), take a metric of torchmetrics with "
         "sync_on_compute=True, or write a function of a batch's output and target, whose values are averaged by weight."
     )
-    check_metrics([Evaluation("val", [], metrics={"a": Correct(), "b": MulticlassAUROC(2)})], 2)
-    with pytest.raises(RunDefinitionError, match="The metric 'b' of the evaluation 'val'"):
-        check_metrics([Evaluation("val", [], metrics={"b": MulticlassAUROC(2, sync_on_compute=False)})], 2)
+    check_metrics([Evaluation("val", [], metrics={"a": Correct(), "b": MulticlassAUROC(2), "c": collection()})], 2)
+    silent = MulticlassAUROC(2, sync_on_compute=False)
+    for metric in (silent, MetricCollection([MulticlassAccuracy(2), silent])):
+        with pytest.raises(RunDefinitionError, match="The metric 'b' of the evaluation 'val'"):
+            check_metrics([Evaluation("val", [], metrics={"b": metric})], 2)

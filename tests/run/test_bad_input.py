@@ -91,7 +91,6 @@ def refused(error: type[TrainhooksError], sentence: str, **changes: Any) -> None
         ({"evaluations": Evaluation("val", batches(1))}, r"evaluations is a list, evaluations=\[Evaluation"),
         ({"evaluations": [batches(1)]}, r"evaluations holds Evaluation\(name, data"),
         ({"evaluations": [Evaluation("val", batches(1))] * 2}, "Two evaluations are named 'val'"),
-        ({"evaluations": [Evaluation("train", batches(1))]}, "cannot be named 'train'"),
         ({"evaluations": [Evaluation("val", [])]}, "evaluation 'val' has length 0"),
         (
             {

@@ -41,7 +41,7 @@ from .contexts import (
     TrainBegin,
     TrainEnd,
 )
-from .definitions import definition_of, name_of
+from .definitions import definition_of, name_of, refusal_of_call
 from .endings import Completed, End, Failed, Interrupted, Stopped
 from .events import EVENTS, EventSpec, Kind, since_then
 from .hookset import WRITABLE, Hooks, HookSet, flatten, joined, spec_of
@@ -157,6 +157,7 @@ __all__ = [
     "ordered",
     "put_gradients",
     "quarantine",
+    "refusal_of_call",
     "since",
     "since_then",
     "spec_of",

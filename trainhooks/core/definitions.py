@@ -71,15 +71,21 @@ def check_hook(hook: object, spec: EventSpec, *, keeps_state: bool = False) -> H
 
 
 def _check_arity(hook: Callable[..., object], spec: EventSpec, form: str) -> None:
-    signature = _signature(hook)
-    if signature is None:
-        return
-    try:
-        signature.bind(*[None] * (form.count(",") + 1))
-    except TypeError as error:
+    if (why := refusal_of_call(hook, form.count(",") + 1)) is not None:
         raise HookDefinitionError(
-            f"{spec.name} is called as {form}, but {definition_of(hook)} cannot be called so: {error}."
-        ) from None
+            f"{spec.name} is called as {form}, but {definition_of(hook)} cannot be called so: {why}."
+        )
+
+
+def refusal_of_call(function: object, count: int) -> str | None:
+    """Why a function cannot be called with so many arguments by position; None if it can, or nothing says."""
+    signature = _signature(function)
+    try:
+        if signature is not None:
+            signature.bind(*[None] * count)
+    except TypeError as error:
+        return str(error)
+    return None
 
 
 def _check_kind(hook: Callable[..., object], spec: EventSpec) -> None:

@@ -9,7 +9,7 @@ from .forwarding import AUTOCAST, Forward, forward_in
 from .heard import Heard, hear
 from .interrupts import Interrupts
 from .live import Live
-from .metrics import check_metrics
+from .metrics import check_metrics, keeps_count
 from .provided import Source, check_values, names_of_evaluation, names_of_training
 from .quick import version_of
 from .records import Records
@@ -61,6 +61,7 @@ __all__ = [
     "explain",
     "forward_in",
     "hear",
+    "keeps_count",
     "length_of",
     "load_bare_state",
     "move",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainhooks.distributed import Ranks
 from trainhooks.errors import HookDefinitionError, RunDefinitionError, shown
@@ -61,14 +61,21 @@ def keeps_count(metric: object) -> bool:
     return all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset"))
 
 
+def of_torchmetrics(metric: object) -> list[SyncsItself]:
+    """The metrics of torchmetrics that a metric is, or holds as a collection or a wrapper does."""
+    parts = metric.modules() if isinstance(metric, nn.Module) else (metric,)
+    return [one for one in parts if isinstance(one, SyncsItself)]
+
+
 def syncs_itself(metric: object) -> bool:
     """Whether a metric's `compute` puts together what all processes have counted."""
-    return isinstance(metric, SyncsItself) and metric.sync_on_compute
+    parts = of_torchmetrics(metric)
+    return bool(parts) and all(one.sync_on_compute for one in parts)
 
 
 def merges(metric: object) -> bool:
     """Whether a metric takes in a sequence of others; torchmetrics' method of this name takes one at a time."""
-    return isinstance(metric, Merges) and not isinstance(metric, SyncsItself)
+    return isinstance(metric, Merges) and not of_torchmetrics(metric)
 
 
 def computed(metric: Any, ranks: Ranks | None, batches: Sequence[int]) -> object:
@@ -91,9 +98,10 @@ def computed(metric: Any, ranks: Ranks | None, batches: Sequence[int]) -> object
 
 
 @contextmanager
-def _syncing_what_is_there(metric: SyncsItself, ranks: Ranks, batches: Sequence[int]) -> Generator[None]:
+def _syncing_what_is_there(metric: object, ranks: Ranks, batches: Sequence[int]) -> Generator[None]:
     """Leave out ranks that counted nothing: torchmetrics takes their state's type and shape for those of the others."""
-    if all(batches) or metric.dist_sync_fn is not None:
+    parts = [] if all(batches) else [one for one in of_torchmetrics(metric) if one.dist_sync_fn is None]
+    if not parts:
         yield
         return
 
@@ -101,13 +109,15 @@ def _syncing_what_is_there(metric: SyncsItself, ranks: Ranks, batches: Sequence[
         found = zip(ranks.gather(state.detach().cpu()), batches, strict=True)
         return [one.to(state.device) for one, count in found if count]
 
-    metric.dist_sync_fn = gather
+    for one in parts:
+        one.dist_sync_fn = gather
     try:
         with warnings.catch_warnings():  # that this rank counted nothing is as it should be
             warnings.filterwarnings("ignore", message="The ``compute`` method of metric", category=UserWarning)
             yield
     finally:
-        metric.dist_sync_fn = None
+        for one in parts:
+            one.dist_sync_fn = None
 
 
 def numbers_in(name: str, value: object, leave_out: Callable[[str, object], None]) -> dict[str, float | Tensor]:

@@ -25,9 +25,9 @@ from trainhooks.loop import (
     names_of_training,
 )
 
-from .evaluations import Evaluation
+from .evaluations import Evaluation, check_evaluations
 from .preparing import preparation
-from .validation import check_evaluations, check_precision
+from .validation import check_precision
 
 
 def assemble(
@@ -88,6 +88,11 @@ def _sources(objectives: Sequence[Objective], evaluations: Iterable[Evaluation])
 def _due(
     evaluation: Evaluation, step: Step[Any, Any], horizon: Horizon, clock: Callable[[], float]
 ) -> DueEvaluation:
+    step = evaluation.step or step
+    if evaluation.when is None:
+        return DueEvaluation(
+            evaluation.name, evaluation.data, step, evaluation.metrics, lambda place: False, at_epochs_alone=True
+        )
     rule = evaluation.when.rule
     if rule.never(horizon):
         warnings.warn(
@@ -97,7 +102,7 @@ def _due(
         )
     due = rule.bind(since_then, clock)
     return DueEvaluation(
-        evaluation.name, evaluation.data, evaluation.step or step, evaluation.metrics, due, is_due_at_epochs_alone(rule)
+        evaluation.name, evaluation.data, step, evaluation.metrics, due, is_due_at_epochs_alone(rule)
     )
 
 

@@ -7,16 +7,16 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainhooks.core import HookSet, Run, Step
-from trainhooks.errors import HookDefinitionError, NoExperimentError, RunDefinitionError
+from trainhooks.core import HookSet, Run, Step, definition_of, refusal_of_call
+from trainhooks.errors import HookDefinitionError, NoExperimentError, RunDefinitionError, shown
 from trainhooks.loop import AUTOCAST, Objective, length_of
 from trainhooks.store import Experiment
 
-from .evaluations import Evaluation
 from .optimizers import check_optimizer, check_shares_parameters
 
 _PRECISIONS = ("float32", "bf16-mixed", "fp16-mixed")
 _INTERRUPT = ("raise", "return")
+_OF_ITERATORS = ("builtins", "itertools", "torch.utils.data.dataloader")
 _RESUME = ("never", "auto", "must")
 
 
@@ -56,14 +56,21 @@ def check_data(data: object, epochs: int | None, *, alone: bool) -> None:
 
     Where other processes may have data, an empty share is no error.
     """
-    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
-        raise RunDefinitionError(f"data is something to iterate over, such as a DataLoader or a list, got {data!r}.")
+    check_iterable(data, "data")
     if alone and length_of(data) == 0:
         raise RunDefinitionError("The data has length 0; train needs at least one batch.")
     if epochs is not None and epochs > 1 and is_one_shot(data):
         raise RunDefinitionError(
             f"The data is one-shot (a {type(data).__name__}) and epochs={epochs}: it would be used up after the first. "
             "Give something that can be iterated again, such as a list or a DataLoader, or epochs=1."
+        )
+
+
+def check_iterable(data: object, what: str) -> None:
+    """Refuse data that cannot be iterated; `what` names it."""
+    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+        raise RunDefinitionError(
+            f"{what} is something to iterate over, such as a DataLoader or a list, got {shown(data)}."
         )
 
 
@@ -95,8 +102,8 @@ def check_experiment(experiment: object, resume: object, data: object, sets: Ite
 
 
 def is_one_shot(data: object) -> bool:
-    """Whether `data` is known to be used up after one iteration: a generator, `zip`, `map`, an `itertools` iterator."""
-    return type(data).__module__ in ("builtins", "itertools") and isinstance(data, Iterator)
+    """Whether `data` is known to be used up after one iteration: a generator, `zip`, an iterator of a `DataLoader`."""
+    return type(data).__module__ in _OF_ITERATORS and isinstance(data, Iterator)
 
 
 def objectives_of(step: Step[Any, Any] | None, optimizer: object, model: nn.Module) -> tuple[Objective, ...]:
@@ -119,7 +126,7 @@ def _single(step: Step[Any, Any] | None, optimizer: Any) -> Objective:
         )
     if isinstance(optimizer, Objective):
         raise RunDefinitionError("Objectives come in a list: write optimizer=[Objective(name, step, optimizer)].")
-    _check_step(step)
+    check_step(step)
     check_optimizer(optimizer)
     return Objective("loss", step, optimizer)
 
@@ -135,15 +142,23 @@ def _several(step: object, objectives: Sequence[object]) -> tuple[Objective, ...
             raise RunDefinitionError(f"A list given as optimizer= holds Objective(name, step, optimizer), got {one!r}.")
         if one.name in found:
             raise RunDefinitionError(f"Two objectives are named {one.name!r}; their losses are recorded by name.")
-        _check_step(one.step)
+        check_step(one.step)
         check_optimizer(one.optimizer)
         found[one.name] = one
     return tuple(found.values())
 
 
-def _check_step(step: object) -> None:
+def check_step(step: object, whose: str = "") -> None:
+    """Refuse what is no step; `whose` goes on after the word step."""
+    if isinstance(step, type):
+        raise HookDefinitionError(f"The step{whose} is the class {step.__qualname__}; give an object, or a function.")
     if not callable(step):
-        raise HookDefinitionError(f"A step is a function (model, batch) -> loss, got {step!r}.")
+        raise HookDefinitionError(f"The step{whose} is a function (model, batch) -> loss, got {shown(step)}.")
+    why = refusal_of_call(step, 2)
+    if why is not None and refusal_of_call(step, 3) is not None:
+        raise HookDefinitionError(
+            f"The step{whose} is called as (model, batch), but {definition_of(step)} cannot be called so: {why}."
+        )
 
 
 def check_precision(run: Run) -> None:
@@ -164,29 +179,6 @@ def check_precision(run: Run) -> None:
             f"precision='fp16-mixed' keeps parameters in float32, but {halves[0]!r} is float16; give the model before "
             ".half()."
         )
-
-
-def check_evaluations(evaluations: object, world: int, *, has_step: bool) -> tuple[Evaluation, ...]:
-    """Refuse evaluations that could not be told apart, or that have no step, or no data in a run of one process."""
-    if not isinstance(evaluations, Sequence):
-        raise RunDefinitionError(f"evaluations is a list, evaluations=[Evaluation(...)], got {evaluations!r}.")
-    found: dict[str, Evaluation] = {}
-    for one in cast("Sequence[object]", evaluations):
-        if not isinstance(one, Evaluation):
-            raise RunDefinitionError(f"evaluations holds Evaluation(name, data, ...), got {one!r}.")
-        if one.name in found:
-            raise RunDefinitionError(f"Two evaluations are named {one.name!r}; their values are recorded by name.")
-        if not one.name or one.name == "train":
-            raise RunDefinitionError(f"An evaluation cannot be named {one.name!r}; choose a name such as 'val'.")
-        if one.step is None and not has_step:
-            raise RunDefinitionError(
-                f"The evaluation {one.name!r} has no step, and several objectives have one each; write "
-                f"Evaluation({one.name!r}, data, step=...)."
-            )
-        if world == 1 and length_of(one.data) == 0:  # of several, others may have some
-            raise RunDefinitionError(f"The data of the evaluation {one.name!r} has length 0.")
-        found[one.name] = one
-    return tuple(found.values())
 
 
 def device_of(model: nn.Module, device: object) -> torch.device:

@@ -10,10 +10,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tests.loop.programs import batches, linear
-from tests.run.saved import loader, run, state_of
-from trainhooks import BatchBegin, EndEpoch, EpochBegin, ResumeError, TrainResult, at_points, every_seconds, named
+from tests.run.saved import experiment, loader, run, state_of
+from trainhooks import BatchBegin, EndEpoch, ResumeError, TrainResult, at_points, every_seconds, named
+from trainhooks.checkpoint import Start, find_start, manifests_of, runs_of
+from trainhooks.checkpoint.resume import place_of
 from trainhooks.data import first
 from trainhooks.hooks import checkpoint
+from trainhooks.store import open_store
 
 Make = Callable[[], Iterable[Any]]
 
@@ -128,16 +131,55 @@ def test_what_is_lost_within_an_epoch_is_said_and_must_refuses_it(tmp_path: Path
     assert result.at.updates == 12
 
 
-def test_a_run_without_a_place_to_go_on_from_begins_afresh_and_says_so(tmp_path: Path) -> None:
-    run(tmp_path, checkpoint(when=at_points([3], "updates")), data=shuffled(), updates=3, seed=5)
-    begun = list[bool]()
+NO_OTHER = (
+    r"The checkpoint of update 3 was made within an epoch, and this data cannot go on there: .*\. .* has no other that "
+    "it could go on from; write resume='never' to begin afresh beside it"
+)
 
-    def note(ctx: EpochBegin) -> None:
-        begun.append(ctx.at.updates == 0)
 
-    with pytest.warns(RuntimeWarning, match="There is no other, so the run begins afresh"):
-        trained(tmp_path, shuffled, 4, resume="auto", hooks={"on_epoch_begin": note})
-    assert begun == [True]
+def left_within_an_epoch(folder: Path, updates: int = 3) -> None:
+    run(folder, checkpoint(when=at_points([updates], "updates")), data=shuffled(), updates=updates, seed=5)
+
+
+def test_a_run_never_begins_afresh_over_a_checkpoint_that_it_cannot_go_on_from(tmp_path: Path) -> None:
+    """Keeps P82."""
+    left_within_an_epoch(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ResumeError, match=NO_OTHER):
+        trained(tmp_path, shuffled, 4, resume="auto")
+    assert sorted(tmp_path.rglob("*")) == before, "nothing was written"
+    assert trained(tmp_path, shuffled, 4, resume="never")[0].at.updates == 4
+
+
+def test_a_run_begins_afresh_over_what_is_damaged_here_or_for_another_rank(tmp_path: Path) -> None:
+    """Keeps P82: a checkpoint that is not whole is none."""
+    left_within_an_epoch(tmp_path)
+    (weights,) = tmp_path.rglob("model.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    with pytest.warns(RuntimeWarning, match="is damaged and passed over"):
+        assert trained(tmp_path, shuffled, 1, resume="auto")[0].at.updates == 1
+    weights.write_bytes(whole)
+    store = open_store(experiment(tmp_path))
+    places = {place_of(run_id, one) for folder, run_id in runs_of(store) for one in manifests_of(folder)}
+
+    def start(passed: set[str]) -> Start:
+        return find_start(store, "auto", lambda manifest: "It cannot.", lambda folder, manifest: {}, passed)
+
+    with pytest.raises(ResumeError, match=r"^It cannot\. "):
+        start(set())
+    assert start(places).manifest is None
+
+
+def test_where_a_newer_run_cannot_go_on_an_earlier_one_does_and_says_so(tmp_path: Path) -> None:
+    trained(tmp_path, shuffled, 5, save=5)
+    left_within_an_epoch(tmp_path)
+    sentence = r"update 3 was made .* began before, goes on from update 5 instead\."
+    with pytest.warns(RuntimeWarning, match=sentence) as told:
+        result, _ = trained(tmp_path, shuffled, 6, resume="auto")
+    assert len(told) == 1
+    assert result.at.updates == 6
+    assert len(list(runs_of(open_store(experiment(tmp_path))))) == 2, "no run was begun"
 
 
 def test_a_loader_without_length_that_is_read_ahead_goes_on_where_an_epoch_ended(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from trainhooks.errors import ResumeError
 from trainhooks.store import Store, new_run_id
 
 from .manifest import Manifest, canonical
-from .reading import manifests_of, newest_whole
+from .reading import manifests_of, newest_whole, verify
 from .tree import Tree
 
 Resume: TypeAlias = Literal["never", "auto", "must"] | int
@@ -46,6 +46,8 @@ def find_start(
 ) -> Start:
     """Find where a run begins. Reads alone; warns of what a run that cannot go on at the newest place loses.
 
+    With "auto" it begins afresh only where no checkpoint of the experiment is whole.
+
     Args:
         store: The experiment's folder, with a folder for each of its runs.
         resume: As given to `train`.
@@ -63,20 +65,39 @@ def find_start(
     unfit: Manifest | None = None
     for folder, run_id in runs_of(store):
         visible = manifests_of(folder)
-        unfit = unfit or next((one for one in visible if obstacle(one)), None)
         if resume == "must" and visible and (why := obstacle(visible[0])):
             raise ResumeError(why)
         fits = partial(_fits, run_id, passed, obstacle)
         if (found := newest_whole(folder, fits, load=load)) is not None:
             _warn_of_loss(visible[0], found[0], obstacle)
+            if unfit is not None:
+                _warn_of_an_earlier_run(unfit, run_id, found[0], obstacle)
             return _there(folder, run_id, found)
+        if unfit is None:
+            unfit = _newest_unfit(folder, run_id, passed, obstacle)
     if resume == "must":
         raise ResumeError(f"resume='must', but there is no whole checkpoint in {store.url}.")
     if unfit is not None:
-        warnings.warn(
-            f"{obstacle(unfit)} There is no other, so the run begins afresh.", RuntimeWarning, stacklevel=4
+        raise ResumeError(
+            f"{obstacle(unfit)} {store.url} has no other that it could go on from; write resume='never' to begin "
+            "afresh beside it."
         )
     return afresh(store)
+
+
+def _newest_unfit(folder: Store, run_id: str, passed: Set[str], obstacle: Obstacle) -> Manifest | None:
+    """The newest checkpoint that is whole, though the data cannot go on from it."""
+
+    def hinders(manifest: Manifest) -> bool:
+        return place_of(run_id, manifest) not in passed and obstacle(manifest) is not None
+
+    found = newest_whole(folder, hinders, load=_verified)
+    return None if found is None else found[0]
+
+
+def _verified(folder: Store, manifest: Manifest) -> Tree:
+    verify(folder, manifest)
+    return {}
 
 
 def place_of(run_id: str, manifest: Manifest) -> str:
@@ -140,3 +161,11 @@ def _warn_of_loss(newest: Manifest, found: Manifest, obstacle: Obstacle) -> None
             RuntimeWarning,
             stacklevel=5,
         )
+
+
+def _warn_of_an_earlier_run(newest: Manifest, run_id: str, found: Manifest, obstacle: Obstacle) -> None:
+    warnings.warn(
+        f"{obstacle(newest)} The run {run_id}, which began before, goes on from update {found.step} instead.",
+        RuntimeWarning,
+        stacklevel=5,
+    )

@@ -95,8 +95,8 @@ def train(
         transfer: `transfer(batch, device)` replaces the rule by which batches get to the device.
         seed: Seeds python, numpy (if loaded) and torch before training; None leaves the global generators alone.
         experiment: Where checkpoints go, and under which name; a hook such as `trainhooks.hooks.checkpoint` says when.
-        resume: "never" begins afresh. "auto" goes on from the newest whole checkpoint of the experiment, or begins
-            afresh if there is none; "must" is refused then. An update count goes on from there. The run goes on as
+        resume: "never" begins afresh. "auto" goes on from the newest whole checkpoint of the experiment, and begins
+            afresh only if there is none; "must" is refused then. An update count goes on from there. The run goes on as
             if it had never stopped, within an epoch if the data can do that (`trainhooks.data.seeded_loader`, or a
             loader with `state_dict`), else where an epoch ended. `epochs` and `max_updates` stay total counts.
         parallel: `ddp()` or `fsdp()` in a program that torchrun or `launch` starts as several processes, each of which

@@ -122,7 +122,10 @@ def test_the_slots_are_the_events() -> None:
 
 
 def test_a_dict_of_hooks_has_every_slot_and_the_keys_of_a_set() -> None:
-    keys = {"name", "order", "before", "after", "reads", "provides", "writes", "ranks", "may_skip", "collective"}
+    keys = {
+        "name", "order", "before", "after", "reads", "provides", "writes", "ranks", "devices", "may_skip", "collective",
+        "governs", "when", "quarantined", "timed",
+    }  # fmt: skip
     assert set(get_type_hints(HookDict)) == {*NAMES, *keys}
 
 
@@ -134,8 +137,10 @@ def test_the_slots_with_a_state_are_the_slots() -> None:
             _, context, answers = get_args(hint)
             assert (context, answers) == get_args(plain[name]), name
         else:
-            parameters, returned = get_args(hint)
+            function, nothing = get_args(hint)
+            parameters, returned = get_args(function)
             of_plain, value = get_args(get_args(plain[name])[0])
+            assert nothing is type(None), name
             assert parameters[:-1] == of_plain, name
             if EVENTS[name].kind == "around":
                 assert returned == value, name

@@ -13,7 +13,7 @@ from attrs import define
 from attrs.exceptions import FrozenInstanceError
 
 from tests.core.callables import Counter, counting, hook_set
-from trainhooks import EVENTS, BatchEnd, EpochEnd, HookDefinitionError, HookDict, HookSet, compose, stateful
+from trainhooks import EVENTS, BatchEnd, EpochEnd, HookDefinitionError, HookDict, HookSet, compose, every, stateful
 from trainhooks.core import flatten
 
 HERE = Path(__file__).name
@@ -138,9 +138,23 @@ def test_an_object_is_a_set_of_its_methods_that_are_named_like_events() -> None:
         ({"on_batch_end": []}, f"A hook set needs a hook on some event. The events: {ALL}."),
         ({"on_batch_end": hear, "name": 3}, "name is a string, got 3."),
         ({"on_batch_end": hear, "order": 1.5}, "order is a whole number, got 1.5."),
+        ({"on_batch_end": hear, "devices": []}, "devices is a set of ranks or None, got []; write devices={0}."),
+        ({"on_batch_end": hear, "reads": 3}, "reads is a set of names, got 3; write reads={3}."),
+        ({"on_batch_end": hear, "reads": [3]}, "reads is a set of names, which are strings; got 3 among them."),
+        (
+            {"on_batch_end": hear, "when": "always"},
+            "when is a trigger, such as every(100, 'updates'), or None, got 'always'.",
+        ),
+        (
+            {"on_batch_end": hear, "on_epoch_end": hear, "governs": {"on_epoch_begin"}},
+            (
+                "governs names the events that a trigger gates, of those on which the set has hooks; got "
+                "'on_epoch_begin', and the set has hooks on on_batch_end, on_epoch_end."
+            ),
+        ),
         (
             {"on_batch_end": hear, "before": "first"},
-            "before is a set of names, got 'first'; write before=frozenset({'first'}).",
+            "before is a set of names, got 'first'; write before={'first'}.",
         ),
         (
             {"on_batch_end": hear, "writes": {"weights"}},
@@ -151,11 +165,11 @@ def test_an_object_is_a_set_of_its_methods_that_are_named_like_events() -> None:
         ),
         (
             {"on_batch_end": hear, "ranks": 0},
-            "ranks is a set of ranks or None, got 0; write ranks=frozenset({0}).",
+            "ranks is a set of ranks or None, got 0; write ranks={0}.",
         ),
         (
             {"on_batch_end": hear, "ranks": []},
-            "ranks is a set of ranks or None, got []; write ranks=frozenset({0}).",
+            "ranks is a set of ranks or None, got []; write ranks={0}.",
         ),
     ],
 )
@@ -217,6 +231,11 @@ KEYS: dict[str, object] = {
     "ranks": frozenset({0, 1}),
     "may_skip": True,
     "collective": True,
+    "devices": frozenset({0}),
+    "governs": frozenset({"on_batch_end"}),
+    "when": every(2, "updates"),
+    "quarantined": True,
+    "timed": True,
 }
 
 
@@ -249,7 +268,7 @@ def test_sets_compare_and_hash_by_value() -> None:
 
 
 def test_names_in_any_collection_become_a_set() -> None:
-    for names in (["a", "b"], ("b", "a"), {"a", "b"}):
+    for names in (["a", "b"], ("b", "a"), {"a", "b"}, {"a": 1, "b": 2}, {"a": 1, "b": 2}.keys()):
         assert hook_set(on_batch_end=hear, after=names) == hook_set(on_batch_end=hear, after=frozenset({"a", "b"}))
 
 

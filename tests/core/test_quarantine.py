@@ -9,7 +9,7 @@ import torch
 
 from tests.core.callables import hook_set
 from tests.loop.programs import batches, equal, linear, sgd, squares, weights
-from trainhooks import EVENTS, Evaluation, HookSet, Record, TrainEnd, TrainResult, quarantine, stateful, train
+from trainhooks import EVENTS, Evaluation, HookSet, Record, TrainEnd, TrainResult, quarantine, stateful, timed, train
 
 HEARD = [event for event in EVENTS if event not in ("on_multiprocess_start", "on_checkpoint_saved", "on_train_end")]
 
@@ -202,6 +202,74 @@ def test_a_manager_that_passes_on_what_the_run_raises_did_not_fail(caplog: pytes
     with pytest.raises(ValueError, match="the run's own"):
         run(sink([], around_epoch=around), hook_set(name="broken", on_batch_end=fail))
     assert caplog.records == []
+
+
+class Swaps:
+    """Counts how often it was entered and left, by a class with no generator that garbage collection would close."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def __enter__(self) -> None:
+        self.log.append("enter")
+
+    def __exit__(self, *raised: object) -> None:
+        self.log.append("leave")
+
+
+QUARANTINES: list[Callable[[HookSet], Any]] = [
+    quarantine, lambda one: timed(quarantine(one)), lambda one: quarantine(timed(one)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", QUARANTINES)
+@pytest.mark.parametrize(
+    ("around", "event"),
+    [
+        ("around_train", "on_train_begin"),
+        ("around_train", "on_batch_end"),
+        ("around_epoch", "on_epoch_begin"),
+        ("around_epoch", "transform_loss"),
+        ("around_evaluation", "on_evaluation_begin"),
+        ("around_evaluation", "on_after_batch_prediction"),
+        ("around_evaluation", "transform_metrics"),
+        ("around_evaluation", "on_evaluation_end"),
+    ],
+)
+def test_a_manager_that_was_entered_is_left_also_if_its_set_was_switched_off_meanwhile(
+    wrap: Callable[[HookSet], Any], around: str, event: str
+) -> None:
+    """Keeps P04, P85."""
+    log: list[str] = []
+
+    def swap(ctx: object) -> Swaps:
+        return Swaps(log)
+
+    one = hook_set(name="sink", **{around: swap, event: failing})
+    with pytest.warns(RuntimeWarning, match="The hook set 'sink' raised and was switched off: 1 calls failed"):
+        run(wrap(one))
+    assert log == ["enter", "leave"]
+
+
+def test_a_manager_of_a_healthy_set_is_left_if_a_later_one_cannot_be_entered() -> None:
+    """Keeps P04."""
+    log: list[str] = []
+
+    def swap(ctx: object) -> Swaps:
+        return Swaps(log)
+
+    def fails_to_enter(ctx: object) -> FailsToEnter:
+        return FailsToEnter()
+
+    healthy = hook_set(name="healthy", around_epoch=[swap, swap])
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        run(timed(healthy), hook_set(name="broken", around_epoch=fails_to_enter))
+    assert log == ["enter", "enter", "leave", "leave"]
+    assert "Raised in the hook 'broken' on around_epoch, at update 0" in caught.value.__notes__[0]
+    log.clear()
+    with pytest.warns(RuntimeWarning, match="'sink' raised and was switched off: 1 calls failed, 1 were not made"):
+        run(healthy, sink([], around_epoch=fails_to_enter))
+    assert log == ["enter", "enter", "leave", "leave"] * 2
 
 
 def test_two_runs_of_one_quarantined_set_count_for_themselves() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -203,7 +203,10 @@ STATEFUL: Any = stateful
             ),
         ),
         (lambda: STATEFUL("s", int, on_batch_end=keep, order="last"), "order is a whole number, got 'last'."),
-        (lambda: STATEFUL("s", int, on_batch_end=[print]), f"on_batch_end wants a callable (ctx, state), got {[print]}."),
+        (
+            lambda: STATEFUL("s", int, on_batch_end=[print]),
+            f"on_batch_end wants a callable (ctx, state), got {[print]}.",
+        ),
     ],
 )
 def test_a_stateful_set_that_cannot_work_is_refused(call: Callable[[], object], sentence: str) -> None:
@@ -263,3 +266,15 @@ def test_a_stateful_set_is_a_value() -> None:
     assert one != stateful("s", int, on_epoch_end=keep)
     assert one != hook_set(name="s", on_batch_end=print)
     assert run(one).end == Completed()
+
+
+def test_a_slot_may_be_none_so_that_an_option_needs_no_second_call() -> None:
+    def count(ctx: BatchEnd, seen: int) -> tuple[int, None]:
+        return seen + 1, None
+
+    one = stateful("counter", int, on_batch_end=count, on_epoch_end=None, around_train=None, transform_loss=None)
+    assert one == stateful("counter", int, on_batch_end=count)
+    with pytest.raises(HookDefinitionError, match=r"^A hook set needs a hook on some event\."):
+        stateful("counter", int, on_batch_end=None)
+    with pytest.raises(HookDefinitionError, match="'on_bach_end' is no event; did you mean 'on_batch_end'"):
+        stateful("counter", int, **cast("Any", {"on_bach_end": None}))

@@ -96,12 +96,13 @@ def of_a_clock(*given: Any, event: str, value: tuple[object, ...] = (), body: fl
     """What is measured when the hooks of an event are called once, and left if they are managers."""
     bindings = bind_table(compose(*given), Rank(), CLOCK)
     for one in bindings.hooks[event]:
+        ctx = place(event)
         try:
-            made = one.call(place(event), *value)
-            if event.startswith("around"):
-                with made as entered:
-                    assert entered == "entered"
-                    CLOCK.now += body
+            made = one.call(ctx, *value)
+            if one.leave is not None:
+                assert made.value == "entered"
+                CLOCK.now += body
+                one.leave(ctx, made, None, None, None)
         except LookupError:
             pass
     return bindings.times()

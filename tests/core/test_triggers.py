@@ -192,7 +192,7 @@ def test_points_are_refused_where_their_unit_stands_still_and_conditions_are_tak
                 compose(when(trigger, one))
                 continue
             with pytest.raises(HookDefinitionError) as caught:
-                compose(when(since(0, "updates"), when(trigger, one)))
+                compose(when(trigger, one))
             assert str(caught.value) == (
                 f"when({trigger}, 'guarded') can never fire on {event}, in which no {unit} are finished. Units that "
                 f"advance there: {', '.join(sorted(advances)) or 'none'}."
@@ -246,8 +246,7 @@ def test_each_run_counts_its_own_seconds() -> None:
 
     (guarded,) = when(every_seconds(5), hook_set(name="slow", on_batch_end=note))
     first, second = Clock(), Clock()
-    (entry,) = guarded.hooks("on_batch_end")
-    one, other = bind(entry, Scope("slow", first)), bind(entry, Scope("slow", second))
+    one, other = (next(bind(guarded, "on_batch_end", Scope("slow", clock))).call for clock in (first, second))
     first.now = 6.0
     one(batch_end(1))
     other(batch_end(1))

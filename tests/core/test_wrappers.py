@@ -3,10 +3,13 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
 from attrs import fields
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.core.callables import hook_set
 from tests.core.places import place
@@ -27,11 +30,12 @@ from trainhooks import (
     quarantine,
     since,
     stateful,
+    timed,
     train,
     until,
     when,
 )
-from trainhooks.core import Hook, Scope, bind, flatten, guards_of
+from trainhooks.core import Hook, Scope, bind, flatten, triggers_of
 from trainhooks.loop import bind_table
 
 
@@ -64,7 +68,7 @@ def differences(one: HookSet, other: HookSet) -> set[str]:
 @pytest.mark.parametrize(
     ("wrap", "field"),
     [
-        (partial(when, every(2, "updates")), "slots"),
+        (partial(when, every(2, "updates")), "when"),
         (partial(for_rank, 1), "ranks"),
         (partial(for_device, 1), "devices"),
         (partial(named, "other"), "name"),
@@ -91,8 +95,8 @@ def test_wrappers_of_several_take_any_form_and_keep_the_order_given(wrap: Callab
 
 
 def bound(one: HookSet, event: str) -> Hook:
-    (entry,) = one.hooks(event)
-    return bind(entry, Scope(one.name, lambda: 0.0))
+    (made,) = bind(one, event, Scope(one.name, lambda: 0.0))
+    return made.call
 
 
 def test_where_a_trigger_does_not_fire_a_value_passes_and_nothing_is_wrapped() -> None:
@@ -101,11 +105,9 @@ def test_where_a_trigger_does_not_fire_a_value_passes_and_nothing_is_wrapped() -
     transform = bound(guarded, "transform_batch")
     assert transform(place("transform_batch", **due), 21) == 42
     assert transform(place("transform_batch", **idle), 21) == 21
-    wrap = bound(guarded, "around_evaluation")
-    with wrap(place("around_evaluation", since=Progress(updates=1), at=Progress(updates=2))) as entered:
-        assert entered == "entered"
-    with wrap(place("around_evaluation", since=Progress(updates=2), at=Progress(updates=2))) as entered:
-        assert entered is None
+    enter = bound(guarded, "around_evaluation")
+    assert enter(place("around_evaluation", since=Progress(updates=1), at=Progress(updates=2))).value == "entered"
+    assert enter(place("around_evaluation", since=Progress(updates=2), at=Progress(updates=2))) is None
 
 
 def test_triggers_around_triggers_must_all_fire() -> None:
@@ -119,10 +121,46 @@ def test_triggers_around_triggers_must_all_fire() -> None:
     model = linear()
     train(model, batches(12), squares, sgd(model), epochs=1, hooks=twice)
     assert calls == [4, 6, 8]
-    assert [(str(guard.trigger), guard.event) for guard in guards_of(twice)] == [
-        ("every(2, 'batches')", "on_batch_end"),
-        ("since(3, 'batches') & until(9, 'batches')", "on_batch_end"),
+    assert [(event, str(trigger)) for event, trigger in triggers_of(twice)] == [
+        ("on_batch_end", "every(2, 'batches') & since(3, 'batches') & until(9, 'batches')"),
     ]
+
+
+WRAPS: dict[str, Callable[..., Any]] = {
+    "when": partial(when, every(2, "updates")), "for_rank": partial(for_rank, 1), "for_device": partial(for_device, 0),
+    "named": partial(named, "other"), "ordered": partial(ordered, -1), "quarantine": quarantine, "timed": timed,
+    "when too": partial(when, since(1, "updates") & every(3, "batches")),
+}  # fmt: skip
+SETS = [hook_set(**FULL), stateful("full", int, on_batch_end=count, order=1)]
+
+
+@given(st.lists(st.sampled_from(sorted(WRAPS)), max_size=6), st.randoms(), st.sampled_from(SETS))
+def test_wrappers_commute_and_one_given_twice_counts_once(wraps: list[str], random: Random, one: HookSet) -> None:
+    """Keeps P85."""
+    again = [*wraps, *random.sample(wraps, len(wraps) // 2)]
+    random.shuffle(again)
+    ordered_, shuffled = one, one
+    for name in dict.fromkeys(wraps):
+        (ordered_,) = flatten(WRAPS[name](ordered_))
+    for name in again:
+        (shuffled,) = flatten(WRAPS[name](shuffled))
+    assert shuffled == ordered_
+    assert hash(shuffled) == hash(ordered_)
+
+
+def test_nested_triggers_are_joined_as_by_hand() -> None:
+    """Keeps P85."""
+    one, other = every(2, "updates"), since(3, "batches") | every(1, "epochs")
+    for full in SETS:
+        assert when(one, when(other, full)) == when(other, when(one, full)) == when(one & other, full)
+        assert when(one, when(one, full)) == when(one, full)
+
+
+def test_what_a_wrapper_says_can_be_said_in_the_set_itself() -> None:
+    given_ = {**FULL, "ranks": {1}, "devices": {0}, "quarantined": True, "timed": True, "when": every(2, "updates")}
+    wrapped = timed(quarantine(for_device(0, for_rank(1, when(every(2, "updates"), hook_set(**FULL))))))
+    assert wrapped == (hook_set(**given_),)
+    assert tuple(flatten(given_)) == wrapped
 
 
 def test_a_state_is_threaded_through_the_calls_that_are_made() -> None:

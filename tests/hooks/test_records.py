@@ -199,7 +199,7 @@ def test_a_row_that_becomes_shorter_leaves_nothing_behind(tmp_path: Path) -> Non
     begin = place("on_train_begin")
     assert hook.init is not None
     scope = Scope(name="csv", clock=lambda: 0.0, state=hook.init(begin))
-    write = bind(hook.hooks("on_record")[0], scope)
+    (write,) = (one.call for one in bind(hook, "on_record", scope))
     for value in (0.125, 0.5):
         write(place("on_record", at=at, since=at, by="x", values={"x": value}))
     assert path.read_text() == "epoch,updates,batches,x\n0,1,1,0.5\n"
@@ -227,5 +227,6 @@ def test_rows_past_the_state_that_a_run_goes_on_from_are_cut_off(tmp_path: Path)
     assert path.read_text().startswith(first)
     scope = Scope(name="csv", clock=lambda: 0.0, state=state)
     at = Progress(updates=7, batches=7, epochs=2, epoch=2, batch=0)
-    bind(hook.hooks("on_record")[0], scope)(place("on_record", at=at, since=at, by="loop", values={"val/loss": 0.5}))
+    (bound,) = bind(hook, "on_record", scope)
+    bound.call(place("on_record", at=at, since=at, by="loop", values={"val/loss": 0.5}))
     assert path.read_text() == first + "2,7,7,,0.5,\n"

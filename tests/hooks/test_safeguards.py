@@ -190,8 +190,8 @@ def test_a_run_that_is_resumed_has_the_whole_time_again() -> None:
     hook = time_limit(5.0, clock=lambda: 1000.0)
     scope = Scope(name="time_limit", clock=lambda: 0.0)
     scope.state = Began(at=77_000.0)
-    ((on_train_begin,),) = [entries for event, entries in hook.slots if event == "on_train_begin"]
-    bind(on_train_begin, scope)(began[0])
+    (on_train_begin,) = bind(hook, "on_train_begin", scope)
+    on_train_begin.call(began[0])
     assert scope.state == Began(at=1000.0)
 
 

@@ -141,7 +141,7 @@ def test_wrappers_are_shown_where_they_count() -> None:
         "on_epoch_end",
         f"  1. some    as given; when every(2, 'updates'); {ranks}",
         "  2. others  as given; on ranks [1, 3]",
-        "  3. both    as given; when every(1, 'epochs') | since(5, 'updates'); when since(2, 'epochs')",
+        "  3. both    as given; when (every(1, 'epochs') | since(5, 'updates')) & since(2, 'epochs')",
     ]
 
 

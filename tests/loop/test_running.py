@@ -2,13 +2,15 @@
 
 import gc
 import signal
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
-from typing import cast
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from typing import Any, cast
 
 import pytest
 import torch
 
+from tests.core.callables import hook_set
 from tests.loop.programs import Batch, batches, linear, listener, sgd, squares
 from trainhooks import (
     EVENTS,
@@ -19,6 +21,7 @@ from trainhooks import (
     Evaluation,
     Failed,
     HookDict,
+    HookSet,
     Interrupted,
     Record,
     Recorded,
@@ -27,7 +30,14 @@ from trainhooks import (
     Stopped,
     TrainBegin,
     TrainEnd,
+    compose,
+    for_rank,
+    ordered,
+    since,
+    stateful,
+    timed,
     train,
+    when,
 )
 
 
@@ -108,6 +118,80 @@ def test_what_a_hook_raises_ends_the_run_and_says_where(event: str, kind: type[B
     (note,) = caught.value.__notes__
     assert note.startswith(f"Raised in the hook 'broken' on {event}, at update ")
     assert "fail(ctx: object) -> None` at test_running.py:" in note
+
+
+class Guilty:
+    """Raises, as a method, as a static method, and when it is called."""
+
+    def method(self, ctx: object, *more: object) -> Any:
+        raise ValueError("no")
+
+    @staticmethod
+    def static(ctx: object, *more: object) -> Any:
+        raise ValueError("no")
+
+    def __call__(self, ctx: object, *more: object) -> Any:
+        raise ValueError("no")
+
+
+class RaisesOnLeaving:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *raised: object) -> None:
+        raise ValueError("no")
+
+
+def guilty(ctx: object, *more: object) -> Any:
+    raise ValueError("no")
+
+
+def guilty_later(ctx: object, *more: object) -> Any:
+    return RaisesOnLeaving()
+
+
+def innocent(ctx: object, value: object = None, *more: object) -> Any:
+    return value
+
+
+def innocent_around(ctx: object) -> Any:
+    return nullcontext()
+
+
+FORMS: list[tuple[Any, str]] = [
+    (guilty, "guilty"), (partial(guilty), "guilty"), (Guilty().method, "Guilty.method"),
+    (Guilty.static, "Guilty.static"), (Guilty(), "Guilty"), (lambda ctx, *more: guilty(ctx), "lambda@test_running.py"),
+]  # fmt: skip
+WRAPPED: list[Callable[[HookSet], Any]] = [
+    lambda one: one, lambda one: when(since(0, "batches"), one), timed, lambda one: for_rank(0, timed(one)),
+    lambda one: timed(when(since(0, "updates"), when(since(0, "batches"), one))), lambda one: compose(ordered(3, one)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("guard", [False, True])
+@pytest.mark.parametrize("wrap", WRAPPED)
+@pytest.mark.parametrize("event", ["on_batch_end", "transform_loss", "around_evaluation", "on_evaluation_end"])
+def test_a_note_names_the_very_function_that_raised(event: str, wrap: Callable[[HookSet], Any], guard: bool) -> None:
+    well = innocent_around if event.startswith("around") else innocent
+    for hook, name in [*FORMS, *([(guilty_later, "guilty_later")] if event.startswith("around") else [])]:
+        model = linear()
+        one = wrap(hook_set(name="several", **{event: [well, hook, well]}))
+        with pytest.raises(ValueError, match="no") as caught:
+            train(
+                model, batches(1), squares, sgd(model), epochs=1, evaluations=[Evaluation("val", batches(1))],
+                hooks=one, guard=guard,
+            )  # fmt: skip
+        (note,) = caught.value.__notes__
+        assert note.startswith(f"Raised in the hook 'several' on {event}, at update ")
+        assert f": `{name}" in note
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_a_note_names_the_function_of_a_set_with_a_state(wrap: Callable[[HookSet], Any]) -> None:
+    model = linear()
+    one = stateful("counting", int, on_batch_end=guilty, on_epoch_end=innocent)
+    with pytest.raises(ValueError, match="no") as caught:
+        train(model, batches(1), squares, sgd(model), epochs=1, hooks=wrap(one))
+    assert ": `guilty(ctx: object, *more: object) -> Any` at test_running.py:" in caught.value.__notes__[0]
 
 
 def test_stop_iteration_of_a_generator_based_around_is_pythons_runtime_error() -> None:

@@ -40,11 +40,11 @@ def manager_in_a_pair(ctx: TrainBegin, seen: int) -> tuple[int, None]: ...
 
 stateful("a", zero, on_epoch_end=word)  # E: arg-type | reportArgumentType
 stateful("a", zero, on_epoch_end=skip)  # E: arg-type | reportArgumentType
-stateful("a", zero, on_epoch_end=turned)  # E: arg-type, misc | reportArgumentType
+stateful("a", zero, on_epoch_end=turned)  # E: arg-type | reportArgumentType
 stateful("a", zero, on_epoch_end=answer_alone)  # E: arg-type | reportArgumentType
 stateful("a", zero, on_epoch_end=state_alone)  # E: arg-type | reportArgumentType
 stateful("a", zero, on_train_end=stop_after_the_end)  # E: arg-type | reportArgumentType
-stateful("a", zero, transform_loss=value_first)  # E: arg-type, misc | reportArgumentType
+stateful("a", zero, transform_loss=value_first)  # E: arg-type | reportArgumentType
 stateful("a", zero, transform_loss=value_alone)  # E: arg-type | reportArgumentType
 stateful("a", zero, around_train=manager_in_a_pair)  # E: arg-type | reportArgumentType
 stateful("a", zero, on_epoch_end=lambda ctx, seen: (seen, "stop"))  # E: arg-type, return-value | reportArgumentType

@@ -27,7 +27,7 @@ from .batches import (
     put_gradients,
     total_norm,
 )
-from .binding import Entry, Hook, Itself, KeepsState, Scope, bind, keeps_its_own_state
+from .binding import Hook, Itself, KeepsState, Scope, keeps_its_own_state
 from .containers import INSIDE, changed, tensors_in
 from .contexts import (
     CheckpointSaved,
@@ -44,7 +44,7 @@ from .contexts import (
 from .definitions import definition_of, name_of, refusal_of_call
 from .endings import Completed, End, Failed, Interrupted, Stopped
 from .events import EVENTS, EventSpec, Kind, since_then
-from .hookset import WRITABLE, Hooks, HookSet, flatten, joined, spec_of
+from .hookset import WRITABLE, Hooks, HookSet, flatten, joined, part_of, spec_of
 from .keeping import Keep
 from .measuring import HookTime, HookTimes
 from .objects import HookObject
@@ -58,7 +58,19 @@ from .stateful import needs_begin, stateful
 from .steps import NO_VALUES, Ratio, Step, StepOutput, Value, may_give_values, without_values
 from .triggers import Trigger, alternatives, at_points, every, every_seconds, is_due_at_epochs_alone, since, until
 from .values import Metrics, Values
-from .wrappers import fenced, for_device, for_rank, guards_of, named, ordered, quarantine, timed, when
+from .wrappers import (
+    Bound,
+    Entered,
+    bind,
+    for_device,
+    for_rank,
+    named,
+    ordered,
+    quarantine,
+    timed,
+    triggers_of,
+    when,
+)
 
 __all__ = [
     "AfterBackward",
@@ -69,6 +81,7 @@ __all__ = [
     "BatchBegin",
     "BatchEnd",
     "BatchPrediction",
+    "Bound",
     "CheckpointSaved",
     "Completed",
     "Condition",
@@ -76,7 +89,7 @@ __all__ = [
     "EVENTS",
     "End",
     "EndEpoch",
-    "Entry",
+    "Entered",
     "EpochBegin",
     "EpochEnd",
     "Evaluate",
@@ -142,11 +155,9 @@ __all__ = [
     "definition_of",
     "every",
     "every_seconds",
-    "fenced",
     "flatten",
     "for_device",
     "for_rank",
-    "guards_of",
     "is_due_at_epochs_alone",
     "joined",
     "keeps_its_own_state",
@@ -155,6 +166,7 @@ __all__ = [
     "named",
     "needs_begin",
     "ordered",
+    "part_of",
     "put_gradients",
     "quarantine",
     "refusal_of_call",
@@ -165,6 +177,7 @@ __all__ = [
     "tensors_in",
     "timed",
     "total_norm",
+    "triggers_of",
     "until",
     "when",
     "without_values",

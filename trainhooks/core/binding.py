@@ -26,38 +26,10 @@ class Scope:
     """How often a quarantined hook raised."""
     missed: int = 0
     """How many calls a quarantined set did not get."""
-    timed: bool = False
-    """Whether its hooks are timed."""
     calls: int = 0
     """How often a timed hook was called."""
     seconds: float = 0.0
     """How long timed hooks took."""
-
-
-class Bindable(Protocol):
-    """A frozen value that becomes a plain hook when a run starts."""
-
-    def bind(self, scope: Scope, /) -> Hook:
-        """The hook for one run."""
-        ...
-
-
-@final
-@frozen
-class PerRun:
-    """A hook that is made anew for each run."""
-
-    part: Bindable
-    """What makes it."""
-
-
-Entry: TypeAlias = Hook | PerRun
-"""What a hook set holds: a hook, or what becomes one when a run starts."""
-
-
-def bind(entry: Entry, scope: Scope) -> Hook:
-    """The plain hook behind `entry`, for one run."""
-    return entry.part.bind(scope) if isinstance(entry, PerRun) else entry
 
 
 @final

@@ -1,7 +1,7 @@
 """The events, read from the declaration of the slots, and the stretch of progress that each of them covers."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, Union, final, get_args, get_origin, get_type_hints
 
@@ -28,11 +28,10 @@ from .contexts import (
     Recorded,
 )
 from .progress import Unit
+from .rules import Span
 from .slots import Slots
 
 Kind: TypeAlias = Literal["on", "transform", "around"]
-Span: TypeAlias = Callable[[Any, Unit], tuple[int, int]]
-"""`span(ctx, unit)`: the count before (exclusive) and after (inclusive) what the event covers."""
 
 
 @final

@@ -2,21 +2,22 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, cast, final
 
-from attrs import field, frozen
+from attrs import evolve, field, fields, frozen
 from typing_extensions import TypeVar, Unpack
 
 from trainhooks.errors import HookDefinitionError
 
-from .binding import Entry, Itself, PerRun, keeps_its_own_state
+from .binding import Hook, Itself, keeps_its_own_state
 from .definitions import check_hook, hooks_of_object, name_of
 from .events import EVENTS, EventSpec, nearest
 from .foreign import advice_on, advice_on_function
 from .keeping import Keep
 from .objects import HookObject
-from .slots import HookDict, Keys, Slots
+from .slots import HookDict, Keys, Names, Slots
+from .triggers import Trigger, both
 
 B_in = TypeVar("B_in", contravariant=True, default=Any)
 O_in = TypeVar("O_in", contravariant=True, default=Any)
@@ -25,10 +26,26 @@ O = TypeVar("O", default=Any)
 
 WRITABLE = ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "modes", "batch", "final")
 """What a set can declare in `writes`; `"final"`: it leaves other weights in the model at the end of a run."""
-_NONE: frozenset[str] = frozenset()
 
 KEYS = frozenset(Keys.__annotations__)
 """What a set may say of itself besides its hooks."""
+
+
+@final
+@frozen
+class Part:
+    """A hook of a set that is more than a function of what its event hands out."""
+
+    call: Hook
+    """The function."""
+    keeps_state: bool = False
+    """Whether it takes and gives the set's state."""
+    when: Trigger | None = None
+    """When it is called, by an argument of the set's own; None for always."""
+
+
+Entry: TypeAlias = Hook | Part
+"""What a hook set holds."""
 
 
 @final
@@ -65,8 +82,14 @@ class HookSet(Generic[B_in, O_in]):
     """Whether over ranks its `SkipBatch` and `SkipUpdate` are taken."""
     collective: bool
     """Whether it runs collectives itself and must be called on every rank."""
+    governs: frozenset[str] | None
+    """The events that a trigger of `when` gates; None for all those that it can."""
+    when: Trigger | None
+    """Where it is called; None for everywhere."""
     quarantined: bool
     """Whether it is switched off, and the run goes on, when it raises."""
+    timed: bool
+    """Whether its calls are counted and measured."""
     keeps: Keep | None
     """Which checkpoints it wants kept; None if it has no say in that."""
     slots: tuple[tuple[str, tuple[Entry, ...]], ...] = field(hash=False)
@@ -79,36 +102,32 @@ class HookSet(Generic[B_in, O_in]):
         *,
         name: str = "",
         order: int = 0,
-        before: frozenset[str] = _NONE,
-        after: frozenset[str] = _NONE,
-        reads: frozenset[str] = _NONE,
-        provides: frozenset[str] = _NONE,
-        writes: frozenset[str] = _NONE,
-        ranks: frozenset[int] | None = None,
+        before: Names = (),
+        after: Names = (),
+        reads: Names = (),
+        provides: Names = (),
+        writes: Names = (),
+        ranks: Collection[int] | None = None,
+        devices: Collection[int] | None = None,
         may_skip: bool = False,
         collective: bool = False,
+        governs: Names | None = None,
+        when: Trigger | None = None,
+        quarantined: bool = False,
+        timed: bool = False,
         **slots: Unpack[Slots[B_in, O_in]],
     ) -> None:
         hooks = {event: _several(given, spec_of(event, KEYS)) for event, given in slots.items()}
         if not any(hooks.values()):
             raise HookDefinitionError(f"A hook set needs a hook on some event. The events: {', '.join(EVENTS)}.")
         self.__attrs_init__(  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-            name=_name(name) or name_of(next(one[0] for one in hooks.values() if one)),
-            order=_integer(order),
-            before=_names("before", before),
-            after=_names("after", after),
-            reads=_names("reads", reads),
-            provides=_names("provides", provides),
-            writes=_writes(writes),
-            ranks=_ranks(ranks),
-            devices=None,
-            may_skip=may_skip,
-            collective=collective,
-            quarantined=False,
-            keeps=None,
-            slots=tuple((event, hooks[event]) for event in EVENTS if hooks.get(event)),
-            init=None,
-        )
+            name=_name(name) or name_of(next(one[0] for one in hooks.values() if one)), order=_integer(order),
+            before=_names("before", before), after=_names("after", after), reads=_names("reads", reads),
+            provides=_names("provides", provides), writes=_writes(writes), ranks=_ranks("ranks", ranks),
+            devices=_ranks("devices", devices), may_skip=may_skip, collective=collective,
+            governs=_governed(governs, hooks), when=_trigger(when), quarantined=quarantined, timed=timed, keeps=None,
+            slots=tuple((event, hooks[event]) for event in EVENTS if hooks.get(event)), init=None,
+        )  # fmt: skip
 
     def hooks(self, event: str) -> tuple[Entry, ...]:
         """Its hooks on `event`, in the order given; empty if it hears nothing of it."""
@@ -124,20 +143,37 @@ Hooks: TypeAlias = HookSet[B, O] | HookDict[B, O] | HookObject[B, O] | Sequence[
 
 def changed(hook_set: HookSet[B, O], **changes: object) -> HookSet[B, O]:
     """A copy of `hook_set` with some fields replaced."""
-    fields = {name: getattr(hook_set, name) for name in _FIELDS}
     copy: HookSet[B, O] = object.__new__(HookSet)
-    copy.__attrs_init__(**{**fields, **changes})  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    copy.__attrs_init__(**{**{one: getattr(hook_set, one) for one in _FIELDS}, **changes})  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     return copy
 
 
+_FIELDS = tuple(one.name for one in fields(HookSet))
+
+
 def joined(*hook_sets: HookSet[B, O], **changes: object) -> HookSet[B, O]:
-    """One set with the hooks of several, in order; everything else is the first one's, with some fields replaced."""
+    """One set with the hooks of several, in order, each still called where the trigger of its own set fires.
+
+    Everything else is the first one's, with some fields replaced.
+    """
     slots = tuple(
-        (event, tuple(hook for one in hook_sets for hook in one.hooks(event)))
+        (event, tuple(_only_when(one.when, hook) for one in hook_sets for hook in one.hooks(event)))
         for event in EVENTS
         if any(one.hooks(event) for one in hook_sets)
     )
-    return changed(hook_sets[0], slots=slots, **changes)
+    return changed(hook_sets[0], **{"slots": slots, "when": None, **changes})
+
+
+def _only_when(trigger: Trigger | None, entry: Entry) -> Entry:
+    if trigger is None:
+        return entry
+    part = part_of(entry)
+    return evolve(part, when=both(trigger, part.when))
+
+
+def part_of(entry: Entry) -> Part:
+    """A hook of a set in its full form."""
+    return entry if isinstance(entry, Part) else Part(entry)
 
 
 def flatten(hooks: object) -> Iterator[HookSet]:
@@ -183,7 +219,7 @@ def _several(given: object, spec: EventSpec) -> tuple[Entry, ...]:
     hooks: Sequence[object] = (given,)
     if not callable(given) and not isinstance(given, str) and isinstance(given, Sequence):
         hooks = cast("Sequence[object]", given)
-    return tuple(one if isinstance(one, PerRun) else check_hook(one, spec) for one in hooks)
+    return tuple(one if isinstance(one, Part) else check_hook(one, spec) for one in hooks)
 
 
 def _name(name: object) -> str:
@@ -199,9 +235,12 @@ def _integer(order: object) -> int:
 
 
 def _names(key: str, names: object) -> frozenset[str]:
-    if isinstance(names, str) or not isinstance(names, frozenset | set | tuple | list):
-        raise HookDefinitionError(f"{key} is a set of names, got {names!r}; write {key}=frozenset({{{names!r}}}).")
-    return frozenset(cast("frozenset[str]", names))
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise HookDefinitionError(f"{key} is a set of names, got {names!r}; write {key}={{{names!r}}}.")
+    for name in cast("Collection[object]", names):
+        if not isinstance(name, str):
+            raise HookDefinitionError(f"{key} is a set of names, which are strings; got {name!r} among them.")
+    return frozenset(cast("Collection[str]", names))
 
 
 def _writes(names: object) -> frozenset[str]:
@@ -211,15 +250,27 @@ def _writes(names: object) -> frozenset[str]:
     return writes
 
 
-def _ranks(ranks: object) -> frozenset[int] | None:
+def _ranks(key: str, ranks: object) -> frozenset[int] | None:
     if ranks is None:
         return None
-    if not isinstance(ranks, frozenset | set | tuple | list) or not ranks:
-        raise HookDefinitionError(f"ranks is a set of ranks or None, got {ranks!r}; write ranks=frozenset({{0}}).")
-    return frozenset(cast("frozenset[int]", ranks))
+    if isinstance(ranks, str) or not isinstance(ranks, Collection) or not ranks:
+        raise HookDefinitionError(f"{key} is a set of ranks or None, got {ranks!r}; write {key}={{0}}.")
+    return frozenset(cast("Collection[int]", ranks))
 
 
-_FIELDS = (
-    "name", "order", "before", "after", "reads", "provides", "writes", "ranks", "devices", "may_skip", "collective",
-    "quarantined", "keeps", "slots", "init",
-)  # fmt: skip
+def _governed(events: object, hooks: Mapping[str, object]) -> frozenset[str] | None:
+    if events is None:
+        return None
+    governed = _names("governs", events)
+    if strange := sorted(governed - set(hooks)):
+        raise HookDefinitionError(
+            f"governs names the events that a trigger gates, of those on which the set has hooks; got {strange[0]!r}, "
+            f"and the set has hooks on {', '.join(event for event in EVENTS if hooks.get(event))}."
+        )
+    return governed
+
+
+def _trigger(when: object) -> Trigger | None:
+    if not isinstance(when, Trigger | None):
+        raise HookDefinitionError(f"when is a trigger, such as every(100, 'updates'), or None, got {when!r}.")
+    return when

@@ -1,13 +1,9 @@
 """How long hooks take: the calls of a timed set, by the clock of the run."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, cast, final
+from typing import final
 
 from attrs import frozen
-
-from .binding import Entry, Hook, Scope, bind
-from .events import EVENTS
 
 
 @final
@@ -54,56 +50,3 @@ class HookTimes(Mapping[str, HookTime]):
         lines = [("hook set", "calls", "total [s]", "per call [ms]"), *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
-
-
-@final
-@frozen
-class Measured:
-    """A hook on one event whose calls are measured."""
-
-    event: str
-    entry: Entry
-
-    def bind(self, scope: Scope, /) -> Hook:
-        """The measured hook, for one run."""
-        hook = bind(self.entry, scope)
-        scope.timed = True
-
-        def call(*given: object) -> Any:
-            began = scope.clock()
-            try:
-                return hook(*given)
-            finally:
-                scope.seconds += scope.clock() - began
-                scope.calls += 1
-
-        def wrap(ctx: object) -> object:
-            made = call(ctx)
-            if not hasattr(made, "__exit__"):
-                return made  # the loop refuses it
-            return _MeasuredManager(scope, cast("AbstractContextManager[object]", made))
-
-        return wrap if EVENTS[self.event].kind == "around" else call
-
-
-@final
-@frozen(eq=False)
-class _MeasuredManager:
-    """A context manager whose entering and leaving are measured."""
-
-    scope: Scope
-    inner: AbstractContextManager[object]
-
-    def __enter__(self) -> object:
-        began = self.scope.clock()
-        try:
-            return self.inner.__enter__()
-        finally:
-            self.scope.seconds += self.scope.clock() - began
-
-    def __exit__(self, *raised: Any) -> bool | None:
-        began = self.scope.clock()
-        try:
-            return self.inner.__exit__(*raised)
-        finally:
-            self.scope.seconds += self.scope.clock() - began

@@ -18,7 +18,7 @@ from trainhooks.errors import DuplicateHookNameError, HookDefinitionError, Order
 
 from .events import EVENTS
 from .hookset import HookSet
-from .wrappers import guards_of
+from .wrappers import triggers_of
 
 
 @final
@@ -85,12 +85,12 @@ def _refuse_twins(name: str, positions: tuple[int, int]) -> None:
 
 
 def _check_triggers(one: HookSet) -> None:
-    for guard in guards_of(one):
-        stuck = sorted(guard.trigger.rule.points - EVENTS[guard.event].advances)
+    for event, trigger in triggers_of(one):
+        stuck = sorted(trigger.rule.points - EVENTS[event].advances)
         if stuck:
             raise HookDefinitionError(
-                f"when({guard.trigger}, {one.name!r}) can never fire on {guard.event}, in which no {stuck[0]} are "
-                f"finished. Units that advance there: {', '.join(sorted(EVENTS[guard.event].advances)) or 'none'}."
+                f"when({trigger}, {one.name!r}) can never fire on {event}, in which no {stuck[0]} are "
+                f"finished. Units that advance there: {', '.join(sorted(EVENTS[event].advances)) or 'none'}."
             )
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from .events import Span
 from .progress import Unit
 
+Span: TypeAlias = Callable[[Any, Unit], tuple[int, int]]
+"""`span(ctx, unit)`: the count before (exclusive) and after (inclusive) what an event covers."""
 Condition: TypeAlias = Callable[[Any], bool]
 """Whether something is due in the stretch that a context covers."""
 Horizon: TypeAlias = Mapping[Unit, int | None]
@@ -163,48 +164,60 @@ class EverySeconds:
 @final
 @frozen
 class Both:
-    """Holds where both do."""
+    """Holds where all of its parts do."""
 
-    left: Rule
-    right: Rule
+    parts: tuple[Rule, ...] = field(eq=frozenset)
+    """Two or more, none of them `Both`; their order is for the eye alone."""
 
     @property
     def points(self) -> frozenset[Unit]:
-        return self.left.points | self.right.points
+        return frozenset(unit for part in self.parts for unit in part.points)
 
     def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
-        first, then = sorted((self.left, self.right), key=_keeps_time)  # asked last, it counts only what fires
-        one, other = first.bind(span, clock), then.bind(span, clock)
-        return lambda ctx: one(ctx) and other(ctx)
+        in_order = sorted(self.parts, key=_keeps_time)  # what keeps time is asked last: it counts only what fires
+        conditions = [part.bind(span, clock) for part in in_order]
+        return lambda ctx: all(holds(ctx) for holds in conditions)
 
     def never(self, horizon: Horizon, /) -> bool:
-        return self.left.never(horizon) or self.right.never(horizon)
+        return any(part.never(horizon) for part in self.parts)
 
     def __str__(self) -> str:
-        return f"{_inner(self.left)} & {_inner(self.right)}"
+        return " & ".join(map(_inner, self.parts))
 
 
 @final
 @frozen
 class Either:
-    """Holds where one does."""
+    """Holds where one of its parts does."""
 
-    left: Rule
-    right: Rule
+    parts: tuple[Rule, ...] = field(eq=frozenset)
+    """Two or more, none of them `Either`; their order is for the eye alone."""
 
     @property
     def points(self) -> frozenset[Unit]:
-        return self.left.points | self.right.points
+        return frozenset(unit for part in self.parts for unit in part.points)
 
     def bind(self, span: Span, clock: Callable[[], float], /) -> Condition:
-        left, right = self.left.bind(span, clock), self.right.bind(span, clock)
-        return lambda ctx: left(ctx) | right(ctx)  # both are asked, so that none misses that it was due
+        conditions = [part.bind(span, clock) for part in self.parts]
+
+        def due(ctx: Any) -> bool:
+            answers = [holds(ctx) for holds in conditions]  # all are asked: none misses that it was due
+            return any(answers)
+
+        return due
 
     def never(self, horizon: Horizon, /) -> bool:
-        return self.left.never(horizon) and self.right.never(horizon)
+        return all(part.never(horizon) for part in self.parts)
 
     def __str__(self) -> str:
-        return f"{_inner(self.left)} | {_inner(self.right)}"
+        return " | ".join(map(_inner, self.parts))
+
+
+def flattened(kind: type[Both] | type[Either], *rules: Rule) -> Rule:
+    """Rules joined into one, each of them once: joining is associative, commutative and idempotent."""
+    parts = [part for rule in rules for part in (rule.parts if isinstance(rule, kind) else (rule,))]
+    once = tuple(dict.fromkeys(parts))
+    return kind(once) if once[1:] else next(iter(once))
 
 
 @final
@@ -231,8 +244,8 @@ class Not:
 
 def _keeps_time(rule: Rule) -> bool:
     match rule:
-        case Both() | Either():
-            return _keeps_time(rule.left) or _keeps_time(rule.right)
+        case Both(parts) | Either(parts):
+            return any(map(_keeps_time, parts))
         case Not():
             return _keeps_time(rule.rule)
         case _:

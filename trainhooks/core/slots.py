@@ -3,9 +3,9 @@
 Three prefixes, three meanings: `on_*` hears, `transform_*` replaces, `around_*` wraps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, Never, TypeAlias, TypedDict
+from typing import Any, Generic, Never, Protocol, TypeAlias, TypedDict
 
 from torch import Tensor
 from typing_extensions import TypeAliasType, TypeVar
@@ -33,6 +33,7 @@ from .contexts import (
     TrainBegin,
     TrainEnd,
 )
+from .triggers import Trigger
 from .values import Metrics
 
 B = TypeVar("B", default=Any)
@@ -48,8 +49,8 @@ Some = TypeAliasType("Some", V | Sequence[V], type_params=(V,))
 """One, or several in order."""
 Hears = TypeAliasType("Hears", Some[Callable[[C], Answers[A]]], type_params=(C, A))
 """The hooks of an `on_*` slot, by their context and the answers that the event takes."""
-Keeps = TypeAliasType("Keeps", Callable[[C, S], tuple[S, Answers[A]]], type_params=(S, C, A))
-"""The hook of an `on_*` slot that keeps a state."""
+Keeps = TypeAliasType("Keeps", Callable[[C, S], tuple[S, Answers[A]]] | None, type_params=(S, C, A))
+"""The hook of an `on_*` slot that keeps a state; None for none."""
 Manager: TypeAlias = AbstractContextManager[object]
 """What an `around_*` hook returns."""
 
@@ -83,26 +84,26 @@ class Slots(TypedDict, Generic[B, O], total=False):
 
 
 class StatefulSlots(TypedDict, Generic[S, B, O], total=False):
-    """The same events for hooks that keep a state of type `S`."""
+    """The same events for hooks that keep a state of type `S`; None for a slot without one."""
 
     on_train_loop_registration: Keeps[S, Registration, Never]
     on_multiprocess_start: Keeps[S, ProcessStart, Never]
-    around_train: Callable[[TrainBegin, S], Manager]
+    around_train: Callable[[TrainBegin, S], Manager] | None
     on_train_begin: Keeps[S, TrainBegin, Steer]
-    around_epoch: Callable[[EpochBegin, S], Manager]
+    around_epoch: Callable[[EpochBegin, S], Manager] | None
     on_epoch_begin: Keeps[S, EpochBegin, Steer]
     on_batch_begin: Keeps[S, BatchBegin[B, O], Steer | SkipBatch]
-    transform_batch: Callable[[BatchBegin[B, O], B, S], tuple[S, B]]
-    transform_loss: Callable[[LossReady[B, O], Tensor, S], tuple[S, Tensor]]
+    transform_batch: Callable[[BatchBegin[B, O], B, S], tuple[S, B]] | None
+    transform_loss: Callable[[LossReady[B, O], Tensor, S], tuple[S, Tensor]] | None
     on_after_backward: Keeps[S, AfterBackward, Steer]
     on_after_gradient_update: Keeps[S, GradientsReady, Steer | SkipUpdate]
-    transform_gradients: Callable[[GradientsReady, Gradients, S], tuple[S, Gradients]]
+    transform_gradients: Callable[[GradientsReady, Gradients, S], tuple[S, Gradients]] | None
     on_after_optimizer_step: Keeps[S, OptimizerStepped, Steer]
     on_batch_end: Keeps[S, BatchEnd[B, O], Steer]
-    around_evaluation: Callable[[EvaluationBegin, S], Manager]
+    around_evaluation: Callable[[EvaluationBegin, S], Manager] | None
     on_evaluation_begin: Keeps[S, EvaluationBegin, Record]
     on_after_batch_prediction: Keeps[S, BatchPrediction[B, O], Record]
-    transform_metrics: Callable[[EvaluationEnd, Metrics, S], tuple[S, Metrics]]
+    transform_metrics: Callable[[EvaluationEnd, Metrics, S], tuple[S, Metrics]] | None
     on_evaluation_end: Keeps[S, EvaluationEnd, Steer]
     on_epoch_end: Keeps[S, EpochEnd, Steer]
     on_record: Keeps[S, Recorded, Never]
@@ -110,19 +111,32 @@ class StatefulSlots(TypedDict, Generic[S, B, O], total=False):
     on_train_end: Keeps[S, TrainEnd, Never]
 
 
+class Names(Protocol):
+    """Any collection of strings but a string, whose `in` asks for strings alone."""
+
+    def __contains__(self, name: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+
+
 class Keys(TypedDict, total=False):
     """What a hook set says of itself besides its hooks; see `HookSet`."""
 
     name: str
     order: int
-    before: frozenset[str]
-    after: frozenset[str]
-    reads: frozenset[str]
-    provides: frozenset[str]
-    writes: frozenset[str]
-    ranks: frozenset[int] | None
+    before: Names
+    after: Names
+    reads: Names
+    provides: Names
+    writes: Names
+    ranks: Collection[int] | None
+    devices: Collection[int] | None
     may_skip: bool
     collective: bool
+    governs: Names | None
+    when: Trigger | None
+    quarantined: bool
+    timed: bool
 
 
 class HookDict(Slots[B, O], Keys, Generic[B, O], total=False):

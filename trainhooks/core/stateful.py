@@ -1,7 +1,7 @@
 """Hook sets that keep a state: it lives in the run, under the set's name, and is threaded through the hooks."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast, final
 
 from attrs import frozen
@@ -9,18 +9,16 @@ from typing_extensions import TypeVar, Unpack
 
 from trainhooks.errors import HookDefinitionError
 
-from .binding import Hook, Itself, PerRun, Scope
+from .binding import Itself
 from .contexts import TrainBegin
 from .definitions import check_hook, definition_of
-from .events import Kind
-from .hookset import KEYS, HookSet, changed, spec_of
-from .slots import Slots, StatefulSlots
+from .hookset import KEYS, HookSet, Part, changed, spec_of
+from .slots import Names, Slots, StatefulSlots
 
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
 S = TypeVar("S")
 
-_NONE: frozenset[str] = frozenset()
 _EARLIER_THAN_TRAIN_BEGIN = ("on_train_loop_registration", "on_multiprocess_start")
 
 
@@ -29,14 +27,15 @@ def stateful(
     init: Callable[[], S] | Callable[[TrainBegin], S],
     *,
     order: int = 0,
-    before: frozenset[str] = _NONE,
-    after: frozenset[str] = _NONE,
-    reads: frozenset[str] = _NONE,
-    provides: frozenset[str] = _NONE,
-    writes: frozenset[str] = _NONE,
-    ranks: frozenset[int] | None = None,
+    before: Names = (),
+    after: Names = (),
+    reads: Names = (),
+    provides: Names = (),
+    writes: Names = (),
+    ranks: Collection[int] | None = None,
     may_skip: bool = False,
     collective: bool = False,
+    governs: Names | None = None,
     **slots: Unpack[StatefulSlots[S, B, O]],
 ) -> HookSet[B, O]:
     """A hook set whose hooks share a state of type `S`.
@@ -58,7 +57,8 @@ def stateful(
         ranks: Global ranks on which it is called.
         may_skip: Whether over ranks its skips are taken.
         collective: Whether it runs collectives itself.
-        **slots: One hook per event.
+        governs: Events that a trigger of `when` gates.
+        **slots: One hook per event; None for none.
 
     Raises:
         HookDefinitionError: as for `HookSet`, and for an `init` that fits neither form.
@@ -75,10 +75,15 @@ def stateful(
         raise HookDefinitionError(
             f"The init of {name!r} takes the TrainBegin, so it has no state yet at {early[0]}; make it of nothing."
         )
-    threaded = {event: PerRun(_threaded(event, hook)) for event, hook in slots.items()}
+    given = [(spec_of(event, KEYS), hook) for event, hook in slots.items()]
+    threaded = {
+        spec.name: Part(check_hook(hook, spec, keeps_state=True), keeps_state=True)
+        for spec, hook in given
+        if hook is not None
+    }
     keeper: HookSet[B, O] = HookSet(
         name=name, order=order, before=before, after=after, reads=reads, provides=provides, writes=writes, ranks=ranks,
-        may_skip=may_skip, collective=collective, **cast("Slots[B, O]", threaded),
+        may_skip=may_skip, collective=collective, governs=governs, **cast("Slots[B, O]", threaded),
     )  # fmt: skip
     return changed(keeper, init=init if takes_begin else _Plain(init))
 
@@ -113,48 +118,3 @@ def _takes_begin(init: object) -> bool:
             continue
         return bool(arguments)
     raise HookDefinitionError(f"init takes nothing or the TrainBegin, but {definition_of(init)} takes neither.")
-
-
-def _threaded(event: str, hook: object) -> "_Threaded":
-    spec = spec_of(event, KEYS)
-    return _Threaded(event, spec.kind, check_hook(hook, spec, keeps_state=True))
-
-
-@final
-@frozen
-class _Threaded:
-    """A hook with a state, which `bind` ties to the state of one run."""
-
-    event: str
-    kind: Kind
-    hook: Hook
-
-    def bind(self, scope: Scope, /) -> Hook:
-        hook = self.hook
-        if self.kind == "around":
-
-            def wrap(ctx: object) -> object:
-                return hook(ctx, scope.state)
-
-            return wrap
-        if self.kind == "on":
-
-            def hear(ctx: object) -> object:
-                scope.state, answer = self.pair(hook(ctx, scope.state), "answer")
-                return answer
-
-            return hear
-
-        def replace(ctx: object, value: object) -> object:
-            scope.state, value = self.pair(hook(ctx, value, scope.state), "value")
-            return value
-
-        return replace
-
-    def pair(self, returned: object, second: str) -> tuple[object, object]:
-        if not isinstance(returned, tuple) or len(pair := cast("tuple[object, ...]", returned)) != 2:
-            raise HookDefinitionError(
-                f"A stateful hook on {self.event} returns (state, {second}), but {definition_of(self.hook)} "
-                f"returned {returned!r}."
-            )
-        return pair[0], pair[1]

@@ -12,7 +12,7 @@ from attrs import frozen
 from trainhooks.errors import HookDefinitionError
 
 from .progress import Unit
-from .rules import AtPoints, Both, Either, Every, EverySeconds, Not, Rule, Since, Until
+from .rules import AtPoints, Both, Either, Every, EverySeconds, Not, Rule, Since, Until, flattened
 
 
 @final
@@ -24,10 +24,10 @@ class Trigger:
     """What it is made of."""
 
     def __and__(self, other: "Trigger") -> "Trigger":
-        return Trigger(Both(self.rule, other.rule))
+        return Trigger(flattened(Both, self.rule, other.rule))
 
     def __or__(self, other: "Trigger") -> "Trigger":
-        return Trigger(Either(self.rule, other.rule))
+        return Trigger(flattened(Either, self.rule, other.rule))
 
     def __invert__(self) -> "Trigger":
         return Trigger(Not(self.rule))
@@ -64,22 +64,27 @@ def until(n: int, unit: Unit) -> Trigger:
     return Trigger(Until(_count("until", n, 0), _unit(unit)))
 
 
-def every_seconds(s: float) -> Trigger:
-    """Due at the first event that is `s` seconds or more after the last time, or after the run's start.
+def every_seconds(seconds: float) -> Trigger:
+    """Due at the first event that is `seconds` or more after the last time, or after the run's start.
 
     The one trigger that keeps a state and is not the same after a resume; over ranks, rank 0 decides. Joined by `&` to
     others, it is asked only where they hold: then what counts is the last time that all did.
     """
-    if not 0.0 < s < float("inf"):
-        raise HookDefinitionError(f"every_seconds takes a positive number of seconds, got {s!r}.")
-    return Trigger(EverySeconds(float(s)))
+    return Trigger(EverySeconds(_seconds(seconds)))
+
+
+def both(one: Trigger | None, other: Trigger | None) -> Trigger | None:
+    """What must hold where both do; None holds everywhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def alternatives(trigger: Trigger) -> tuple[Trigger, ...]:
     """The triggers of which one must fire for `trigger` to fire: those joined by `|`."""
     match trigger.rule:
-        case Either(left, right):
-            return (*alternatives(Trigger(left)), *alternatives(Trigger(right)))
+        case Either(parts):
+            return tuple(map(Trigger, parts))
         case _:
             return (trigger,)
 
@@ -89,10 +94,10 @@ def is_due_at_epochs_alone(rule: Rule) -> bool:
     match rule:
         case Every(unit=unit) | AtPoints(unit=unit):
             return unit == "epochs"
-        case Both(left, right):
-            return is_due_at_epochs_alone(left) or is_due_at_epochs_alone(right)
-        case Either(left, right):
-            return is_due_at_epochs_alone(left) and is_due_at_epochs_alone(right)
+        case Both(parts):
+            return any(map(is_due_at_epochs_alone, parts))
+        case Either(parts):
+            return all(map(is_due_at_epochs_alone, parts))
         case _:
             return False
 
@@ -101,6 +106,12 @@ def _count(word: str, n: object, least: int) -> int:
     if not isinstance(n, int) or isinstance(n, bool) or n < least:
         raise HookDefinitionError(f"{word} takes whole numbers from {least} on, got {n!r}.")
     return n
+
+
+def _seconds(seconds: object) -> float:
+    if not isinstance(seconds, int | float) or not 0.0 < seconds < float("inf"):
+        raise HookDefinitionError(f"every_seconds takes a positive number of seconds, got {seconds!r}.")
+    return float(seconds)
 
 
 def _unit(unit: Unit) -> Unit:

@@ -1,8 +1,16 @@
-"""Wrappers: a factory says what a hook does; these say when, where, and as what."""
+"""Wrappers: a factory says what a hook does; these say when, where, and as what.
+
+Each sets one field of the set, so wrappers commute, and one that is given twice counts once. When a run starts, `bind`
+makes of a hook what the loop calls, in one order whatever the order in which they were written, from the outermost:
+
+    quarantine    what it raises is logged, and the set is switched off
+    when          elsewhere it is not called
+    timed         the calls that are made are measured
+    state         the set's state is handed in, and what comes back is kept
+"""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast, final
 
 from attrs import frozen
@@ -10,11 +18,11 @@ from typing_extensions import TypeVar
 
 from trainhooks.errors import HookDefinitionError
 
-from .binding import Entry, Hook, PerRun, Scope, bind
-from .events import EVENTS, Kind
-from .hookset import Hooks, HookSet, changed, flatten
-from .measuring import Measured
-from .triggers import Trigger
+from .binding import Hook, Scope
+from .definitions import definition_of
+from .events import EVENTS, EventSpec, Kind
+from .hookset import Entry, Hooks, HookSet, changed, flatten, part_of
+from .triggers import Trigger, both
 
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
@@ -32,28 +40,19 @@ def when(trigger: Trigger, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """
     if not isinstance(trigger, Trigger):
         raise HookDefinitionError(f"when wants a trigger first, such as every(100, 'updates'), got {trigger!r}.")
-    return tuple(
-        changed(
-            hook_set,
-            slots=tuple(
-                (event, tuple(PerRun(Guarded(trigger, event, entry)) for entry in entries))
-                for event, entries in hook_set.slots
-            ),
-        )
-        for hook_set in _sets(hooks)
-    )
+    return tuple(changed(one, when=both(trigger, one.when)) for one in _sets(hooks))
 
 
-def for_rank(i: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
+def for_rank(rank: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only in the process of this global rank, from 0."""
-    _index("for_rank", i)
-    return tuple(changed(one, ranks=_narrowed("for_rank", one, one.ranks, i)) for one in _sets(hooks))
+    _check_rank("for_rank", rank)
+    return tuple(changed(one, ranks=_narrowed("for_rank", one, one.ranks, rank)) for one in _sets(hooks))
 
 
-def for_device(i: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
+def for_device(index: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only in the process with this index within its node, from 0, on every node."""
-    _index("for_device", i)
-    return tuple(changed(one, devices=_narrowed("for_device", one, one.devices, i)) for one in _sets(hooks))
+    _check_rank("for_device", index)
+    return tuple(changed(one, devices=_narrowed("for_device", one, one.devices, index)) for one in _sets(hooks))
 
 
 def named(name: str, hook: Hooks[B, O]) -> HookSet[B, O]:
@@ -72,8 +71,8 @@ def ordered(order: int, hook: Hooks[B, O]) -> HookSet[B, O]:
 def quarantine(*hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Let the run go on when one of these sets raises: it is logged, switched off, and counted in a warning at the end.
 
-    A set that was switched off still hears `on_train_end`, so that it can close what it holds. For sinks: what
-    decides about training should fail loudly.
+    A set that was switched off still hears `on_train_end`, so that it can close what it holds, and a context manager
+    that it has entered is left. For sinks: what decides about training should fail loudly.
     """
     return tuple(changed(one, quarantined=True) for one in _sets(hooks))
 
@@ -88,24 +87,7 @@ def timed(*hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
         >>> timed({"name": "loud", "on_epoch_end": print})
         (HookSet('loud': on_epoch_end),)
     """
-    return tuple(
-        changed(
-            one,
-            slots=tuple((event, tuple(_measured(event, entry) for entry in entries)) for event, entries in one.slots),
-        )
-        for one in _sets(hooks)
-    )
-
-
-def _measured(event: str, entry: Entry) -> Entry:
-    """The entry, measured within its triggers, and once however often it is asked for."""
-    match entry:
-        case PerRun(part=Measured()):
-            return entry
-        case PerRun(part=Guarded(trigger=trigger, entry=inner)):
-            return PerRun(Guarded(trigger, event, _measured(event, inner)))
-        case _:
-            return PerRun(Measured(event, entry))
+    return tuple(changed(one, timed=True) for one in _sets(hooks))
 
 
 def _sets(hooks: tuple[Hooks[B, O], ...]) -> Iterator[HookSet[B, O]]:
@@ -124,112 +106,173 @@ def _check_name(name: object) -> None:
         raise HookDefinitionError(f"named wants a name first, got {name!r}.")
 
 
-def _index(word: str, i: object) -> None:
-    if not isinstance(i, int) or i < 0:
-        raise HookDefinitionError(f"{word} takes a rank, a whole number from 0 on, got {i!r}.")
+def _check_rank(word: str, rank: object) -> None:
+    if not isinstance(rank, int) or rank < 0:
+        raise HookDefinitionError(f"{word} takes a rank, a whole number from 0 on, got {rank!r}.")
 
 
-def _narrowed(word: str, one: HookSet, ranks: frozenset[int] | None, i: int) -> frozenset[int]:
-    if ranks is not None and i not in ranks:
+def _narrowed(word: str, one: HookSet, ranks: frozenset[int] | None, rank: int) -> frozenset[int]:
+    if ranks is not None and rank not in ranks:
         raise HookDefinitionError(
-            f"{word}({i}, {one.name!r}) would never be called: it is already restricted to {sorted(ranks)}."
+            f"{word}({rank}, {one.name!r}) would never be called: it is already restricted to {sorted(ranks)}."
         )
-    return frozenset({i})
+    return frozenset({rank})
+
+
+def triggers_of(hook_set: HookSet) -> Iterator[tuple[str, Trigger]]:
+    """Each event of a set on which a trigger decides, and that trigger."""
+    for event, entries in hook_set.slots:
+        for trigger in dict.fromkeys(_trigger(hook_set, event, entry) for entry in entries):
+            if trigger is not None:
+                yield event, trigger
+
+
+def _trigger(owner: HookSet, event: str, entry: Entry) -> Trigger | None:
+    """What must fire for a hook to be called on an event; None if nothing must."""
+    governed = owner.governs is None or event in owner.governs
+    return both(owner.when if governed else None, part_of(entry).when)
 
 
 @final
-@frozen
-class Guarded:
-    """A hook on one event that is called only where a trigger fires."""
+@frozen(eq=False)
+class Bound:
+    """A hook bound to a run: what the loop calls."""
 
-    trigger: Trigger
-    event: str
-    entry: Entry
-
-    def bind(self, scope: Scope, /) -> Hook:
-        """The guarded hook, for one run."""
-        hook = bind(self.entry, scope)
-        due = self.trigger.rule.bind(EVENTS[self.event].span, scope.shared_clock)
-
-        def hear(ctx: object) -> object:
-            return hook(ctx) if due(ctx) else None
-
-        def replace(ctx: object, value: object) -> object:
-            return hook(ctx, value) if due(ctx) else value
-
-        def wrap(ctx: object) -> object:
-            return hook(ctx) if due(ctx) else nullcontext()
-
-        return _of_kind(EVENTS[self.event].kind, hear, replace, wrap)
+    owner: HookSet
+    """The set that it belongs to."""
+    function: Hook
+    """The hook as its user wrote it."""
+    call: Hook
+    """What is called with the context, and the value of a transform. On an `around_*` event it enters the context
+    manager and gives it as `Entered`, or None if nothing was entered."""
+    leave: Callable[..., bool | None] | None = None
+    """On an `around_*` event, what leaves it again: `leave(ctx, entered, *what __exit__ takes)`."""
 
 
-def guards_of(hook_set: HookSet) -> Iterator[Guarded]:
-    """Every trigger in a set, with the event that it guards."""
-    for _, entries in hook_set.slots:
-        for entry in entries:
-            inner: Entry = entry
-            while isinstance(inner, PerRun) and isinstance(inner.part, Guarded):
-                yield inner.part
-                inner = inner.part.entry
+@final
+@frozen(eq=False)
+class Entered:
+    """A context manager that an `around_*` hook gave and that was entered."""
+
+    manager: Any
+    value: object
+    """What its `__enter__` returned."""
 
 
-def fenced(hook: Hook, event: str, scope: Scope) -> Hook:
-    """`hook` as a quarantined set calls it: failures stay inside."""
-    fence = _Fence(event, scope)
+def bind(owner: HookSet, event: str, scope: Scope) -> Iterator[Bound]:
+    """The hooks of a set on an event, bound to a run, in order."""
+    return (_bound(owner, EVENTS[event], entry, scope) for entry in owner.hooks(event))
+
+
+def _bound(owner: HookSet, spec: EventSpec, entry: Entry, scope: Scope) -> Bound:
+    part = part_of(entry)
+    call = _with_state(part.call, spec, scope) if part.keeps_state else part.call
+    leave: Callable[..., Any] | None = None
+    if spec.kind == "around":
+        call, leave = _entering(call, spec, owner), _leave
+    if owner.timed:
+        call, leave = _measured(call, scope, counts=1), leave and _measured(leave, scope, counts=0)
+    if (trigger := _trigger(owner, spec.name, entry)) is not None:
+        call = _gated(call, spec, trigger, scope)
+    if owner.quarantined:
+        call, leave = _fenced(call, spec, scope), leave and _left_within_a_fence(leave, spec, scope)
+    return Bound(owner, part.call, call, leave)
+
+
+def _with_state(hook: Hook, spec: EventSpec, scope: Scope) -> Hook:
+    def pair(returned: object, second: str) -> tuple[object, object]:
+        if not isinstance(returned, tuple) or len(two := cast("tuple[object, ...]", returned)) != 2:
+            raise HookDefinitionError(
+                f"A stateful hook on {spec.name} returns (state, {second}), but {definition_of(hook)} returned "
+                f"{returned!r}."
+            )
+        return two[0], two[1]
 
     def hear(ctx: object) -> object:
-        return fence.call(lambda: hook(ctx), None)
+        scope.state, answer = pair(hook(ctx, scope.state), "answer")
+        return answer
 
     def replace(ctx: object, value: object) -> object:
-        return fence.call(lambda: hook(ctx, value), value)
+        scope.state, value = pair(hook(ctx, value, scope.state), "value")
+        return value
 
     def wrap(ctx: object) -> object:
-        return _FencedManager(fence, fence.call(lambda: hook(ctx), None))
+        return hook(ctx, scope.state)
 
-    return _of_kind(EVENTS[event].kind, hear, replace, wrap)
-
-
-def _of_kind(kind: Kind, hear: Hook, replace: Hook, wrap: Hook) -> Hook:
-    return {"on": hear, "transform": replace, "around": wrap}[kind]
+    kinds: Mapping[Kind, Hook] = {"on": hear, "transform": replace, "around": wrap}
+    return kinds[spec.kind]
 
 
-@final
-@frozen
-class _Fence:
-    event: str
-    scope: Scope
+def _entering(hook: Hook, spec: EventSpec, owner: HookSet) -> Hook:
+    def enter(ctx: object) -> Entered:
+        manager: Any = hook(ctx)
+        if not (hasattr(manager, "__enter__") and hasattr(manager, "__exit__")):
+            raise HookDefinitionError(
+                f"{spec.name} returns a context manager, but {owner.name!r} returned {manager!r}; "
+                "decorate the function with @contextlib.contextmanager."
+            )
+        return Entered(manager, manager.__enter__())
 
-    def call(self, hook: Callable[[], Any], instead: object) -> Any:
-        scope = self.scope
-        if scope.failures and self.event != "on_train_end":
+    return enter
+
+
+def _leave(ctx: object, entered: Entered, *raised: object) -> bool | None:
+    swallows: bool | None = entered.manager.__exit__(*raised)
+    return swallows
+
+
+def _measured(call: Callable[..., Any], scope: Scope, *, counts: int) -> Callable[..., Any]:
+    def measured(*given: object) -> Any:
+        began = scope.clock()
+        try:
+            return call(*given)
+        finally:
+            scope.seconds += scope.clock() - began
+            scope.calls += counts
+
+    return measured
+
+
+def _gated(hook: Hook, spec: EventSpec, trigger: Trigger, scope: Scope) -> Hook:
+    due = trigger.rule.bind(spec.span, scope.shared_clock)
+
+    def hear(ctx: object) -> object:
+        return hook(ctx) if due(ctx) else None
+
+    def replace(ctx: object, value: object) -> object:
+        return hook(ctx, value) if due(ctx) else value
+
+    return replace if spec.kind == "transform" else hear
+
+
+def _fenced(hook: Hook, spec: EventSpec, scope: Scope) -> Hook:
+    def call(ctx: object, *value: object) -> object:
+        instead = value[0] if value else None
+        if scope.failures and spec.name != "on_train_end":
             scope.missed += 1
             return instead
         try:
-            return hook()
+            return hook(ctx, *value)
         except Exception:
-            self.failed()
+            _switch_off(scope, spec)
             return instead
 
-    def failed(self) -> None:
-        self.scope.failures += 1
-        _log.exception("Hook set %r raised on %s; it is switched off, the run goes on.", self.scope.name, self.event)
+    return call
 
 
-@final
-@frozen
-class _FencedManager:
-    fence: _Fence
-    inner: AbstractContextManager[object] | None
-
-    def __enter__(self) -> None:
-        if self.inner is not None:
-            self.fence.call(self.inner.__enter__, None)
-
-    def __exit__(self, *raised: Any) -> None:
-        if self.inner is None or self.fence.scope.failures:
-            return
+def _left_within_a_fence(leave: Callable[..., Any], spec: EventSpec, scope: Scope) -> Callable[..., Any]:
+    def leave_all_the_same(ctx: object, entered: Entered, *raised: Any) -> bool | None:
         try:
-            self.inner.__exit__(*raised)
+            swallows: bool | None = leave(ctx, entered, *raised)
         except Exception as error:
             if error is not raised[1]:
-                self.fence.failed()
+                _switch_off(scope, spec)
+            return None
+        return swallows
+
+    return leave_all_the_same
+
+
+def _switch_off(scope: Scope, spec: EventSpec) -> None:
+    scope.failures += 1
+    _log.exception("Hook set %r raised on %s; it is switched off, the run goes on.", scope.name, spec.name)

@@ -1,6 +1,5 @@
 """The heart: `reference` (read this first), the parts that it calls, and the table that it is specialised to."""
 
-from .around import Bound
 from .bindings import Bindings, bind_table
 from .capture import bare_state, begin_at, captured, load_bare_state, restore, restore_streams
 from .explain import explain
@@ -27,7 +26,6 @@ from .transfer import Transfer, move
 __all__ = [
     "AUTOCAST",
     "Bindings",
-    "Bound",
     "DispatchTable",
     "DueEvaluation",
     "FUNCTIONS",

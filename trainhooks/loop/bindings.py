@@ -3,31 +3,28 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Final, final
+from typing import Any, final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from trainhooks.core import (
     EVENTS,
+    Bound,
     Hook,
     HookSet,
     HookTime,
     HookTimes,
     Horizon,
     Keep,
-    Kind,
     Rank,
     Scope,
     TrainBegin,
     bind,
-    fenced,
-    guards_of,
     needs_begin,
+    triggers_of,
 )
 
-from .around import Bound
 from .table import DispatchTable
 
 _log = logging.getLogger("trainhooks")
@@ -67,16 +64,13 @@ class Member:
 
     def hooks(self, event: str) -> Iterator[Bound]:
         """Its hooks on an event; where another process calls them, they do nothing here."""
-        for entry in self.owner.hooks(event):
+        for one in bind(self.owner, event, self.scope):
             if not self.here:
-                yield Bound(self.owner, _ELSEWHERE[EVENTS[event].kind])
-                continue
-            hook = bind(entry, self.scope)
-            if self.owner.quarantined:
-                hook = fenced(hook, event, self.scope)
-            if self.owner.init is not None and event == "on_train_end":
-                hook = self.with_a_state(hook)
-            yield Bound(self.owner, hook)
+                yield evolve(one, call=_passes_on if EVENTS[event].kind == "transform" else _does_nothing)
+            elif self.owner.init is not None and event == "on_train_end":
+                yield evolve(one, call=self.with_a_state(one.call))
+            else:
+                yield one
 
     def with_a_state(self, hook: Hook) -> Hook:
         """`hook`, called only if the run came as far as making the set's state."""
@@ -110,7 +104,7 @@ class Bindings:
     def times(self) -> HookTimes:
         """How long the timed sets took, by their names; sets of one name together."""
         times: dict[str, HookTime] = {}
-        for scope in (one.scope for one in self.members if one.scope.timed):
+        for scope in (one.scope for one in self.members if one.owner.timed and one.here):
             so_far = times.get(scope.name, HookTime())
             times[scope.name] = HookTime(calls=so_far.calls + scope.calls, total=so_far.total + scope.seconds)
         return HookTimes(times)
@@ -145,10 +139,10 @@ class Bindings:
     def warn_of_the_impossible(self, horizon: Horizon) -> None:
         """Say which triggers cannot fire in a run of this length."""
         impossible = {
-            f"when({guard.trigger}, {member.owner.name!r}) can never fire on {guard.event} in this run.": None
+            f"when({trigger}, {member.owner.name!r}) can never fire on {event} in this run.": None
             for member in self.members
-            for guard in guards_of(member.owner)
-            if guard.trigger.rule.never(horizon)
+            for event, trigger in triggers_of(member.owner)
+            if trigger.rule.never(horizon)
         }
         for sentence in impossible:
             warnings.warn(sentence, RuntimeWarning, stacklevel=3)
@@ -186,17 +180,9 @@ def _is_called_on(one: HookSet, rank: Rank) -> bool:
     return (one.ranks is None or rank.index in one.ranks) and (one.devices is None or rank.local_index in one.devices)
 
 
-def _hears_nothing(ctx: object) -> None:
+def _does_nothing(ctx: object) -> None:
     pass
 
 
 def _passes_on(ctx: object, value: object) -> object:
     return value
-
-
-def _wraps_nothing(ctx: object) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-_ELSEWHERE: Final[Mapping[Kind, Hook]] = {"on": _hears_nothing, "transform": _passes_on, "around": _wraps_nothing}
-"""What stands here for a hook that another process calls, by the kind of event."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from typing_extensions import TypeVar
 
-from trainhooks.core import EVENTS, Hooks, HookSet, guards_of
+from trainhooks.core import EVENTS, Hooks, HookSet, triggers_of
 
 from .table import DispatchTable, compose
 
@@ -58,13 +58,15 @@ def _final(table: DispatchTable, place: int) -> Iterator[str]:
 
 
 def _conditions(one: HookSet, event: str) -> Iterator[str]:
-    yield from dict.fromkeys(f"when {guard.trigger}" for guard in guards_of(one) if guard.event == event)
+    yield from (f"when {trigger}" for heard, trigger in triggers_of(one) if heard == event)
     if one.ranks is not None:
         yield f"on ranks {sorted(one.ranks)}"
     if one.devices is not None:
         yield f"on ranks within their node {sorted(one.devices)}"
     if one.quarantined:
         yield "quarantined"
+    if one.timed:
+        yield "timed"
 
 
 def _absent(table: DispatchTable) -> Iterator[str]:

@@ -16,6 +16,7 @@ from trainhooks.core import (
     BatchBegin,
     BatchEnd,
     BatchPrediction,
+    Bound,
     CheckpointSaved,
     EpochBegin,
     EpochEnd,
@@ -41,7 +42,7 @@ from trainhooks.core import (
 )
 from trainhooks.errors import HookDefinitionError
 
-from .around import Around, Bound, locate
+from .around import Around, locate
 from .records import Records
 from .replacing import replaced
 from .requests import Requests

@@ -12,16 +12,15 @@ objects in a batch that are no tensors; streams of libraries other than python, 
 
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, TypeAlias, cast, final
+from typing import Any, TypeAlias, final
 
 import torch
-from attrs import AttrsInstance, fields, frozen
+from attrs import AttrsInstance, evolve, fields, frozen
 from torch import Tensor
 
-from trainhooks.core import EVENTS, WRITABLE, Hook, HookSet, Run, tensors_in
+from trainhooks.core import WRITABLE, Bound, Entered, HookSet, Run, tensors_in
 from trainhooks.errors import MutationError
-from trainhooks.loop import Bound, Streams, named_modules, version_of
+from trainhooks.loop import Streams, named_modules, version_of
 
 Facts: TypeAlias = dict[str, tuple[str, object]]
 """By what it is, in words: the kind of write that changing it is, and how it stands."""
@@ -33,43 +32,30 @@ _OF_CONTEXT = frozenset({"run", "at", "since", "parameters", "_norms", "_left"})
 
 
 def guarded(hooks: Mapping[str, tuple[Bound, ...]]) -> dict[str, tuple[Bound, ...]]:
-    """The same hooks, each of which is looked at when it is called."""
-    return {event: tuple(Bound(one.owner, _watched(event, one)) for one in bound) for event, bound in hooks.items()}
+    """The same hooks, each of which is looked at when it is called, and a context manager when it is left, too."""
+    return {event: tuple(_watched(event, one) for one in bound) for event, bound in hooks.items()}
 
 
-def _watched(event: str, one: Bound) -> Hook:
+def _watched(event: str, one: Bound) -> Bound:
     def call(ctx: Any, *value: Any) -> Any:
         before = _look(event, ctx, *value)
         made = one.call(ctx, *value)
-        _refuse_changes(one.owner, event, before, _look(event, ctx, *value))
-        if EVENTS[event].kind == "around" and hasattr(made, "__exit__"):
-            return _Watched(cast("AbstractContextManager[object]", made), event, one.owner, ctx)
+        try:
+            _refuse_changes(one.owner, event, before, _look(event, ctx, *value))
+        except MutationError as error:
+            if isinstance(made, Entered) and one.leave is not None:
+                one.leave(ctx, made, type(error), error, error.__traceback__)
+            raise
         return made
 
-    return call
+    def leave(ctx: Any, entered: Entered, *raised: Any) -> bool | None:
+        assert one.leave is not None
+        before = _look(event, ctx)
+        swallows = one.leave(ctx, entered, *raised)
+        _refuse_changes(one.owner, event, before, _look(event, ctx))
+        return swallows
 
-
-@final
-@frozen(eq=False)
-class _Watched:
-    """A context manager of an `around_*` hook, looked at when it is entered and when it is left."""
-
-    inner: AbstractContextManager[object]
-    event: str
-    owner: HookSet
-    ctx: Any
-
-    def __enter__(self) -> object:
-        before = _look(self.event, self.ctx)
-        entered = self.inner.__enter__()
-        _refuse_changes(self.owner, self.event, before, _look(self.event, self.ctx))
-        return entered
-
-    def __exit__(self, *raised: Any) -> bool | None:
-        before = _look(self.event, self.ctx)
-        swallowed = self.inner.__exit__(*raised)
-        _refuse_changes(self.owner, self.event, before, _look(self.event, self.ctx))
-        return swallowed
+    return evolve(one, call=call, leave=None if one.leave is None else leave)
 
 
 def _refuse_changes(owner: HookSet, event: str, before: Facts, after: Facts) -> None:

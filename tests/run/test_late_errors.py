@@ -178,8 +178,8 @@ def test_triggers_that_can_never_fire_warn() -> None:
     [
         ((torch.ones(2, 3),), r"is for batches of pairs \(x, y\), and got a tuple of 1"),
         (torch.ones(2, 3), r"and got a Tensor of 2"),
-        ((torch.ones(2, 3), torch.ones(())), r"weighs a batch by len\(y\)"),
-        ((torch.ones(2, 3), {"a": torch.ones(2)}), r"weighs a batch by len\(y\)"),
+        ([torch.ones(2, 3)] * 3, r"and got a list of 3"),
+        ({"x": torch.ones(2, 3)}, r"and got a dict of 1"),
     ],
 )
 def test_a_batch_that_is_no_pair_is_not_for_supervised(batch: object, sentence: str) -> None:

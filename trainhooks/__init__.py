@@ -90,8 +90,10 @@ from trainhooks.errors import (
 from trainhooks.loop import DispatchTable, Objective, compose, explain
 from trainhooks.run import (
     Evaluation,
+    EvaluationResult,
     Metric,
     MetricObject,
+    Predictions,
     RateSearch,
     TrainResult,
     evaluate,
@@ -125,6 +127,7 @@ __all__ = [
     "Evaluation",
     "EvaluationBegin",
     "EvaluationEnd",
+    "EvaluationResult",
     "EventSpec",
     "Experiment",
     "Failed",
@@ -149,6 +152,7 @@ __all__ = [
     "OrderCycleError",
     "Parallel",
     "PartialDestination",
+    "Predictions",
     "ProcessStart",
     "Progress",
     "Rank",

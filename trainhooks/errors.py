@@ -117,7 +117,7 @@ class StorageModeError(TrainhooksError, ValueError):
     """A kind of storage that there is not."""
 
 
-class MissingValueError(TrainhooksError, LookupError):
+class MissingValueError(TrainhooksError, KeyError):
     """A value is read that nothing in the run provides, or that never appeared.
 
     Attributes:
@@ -129,6 +129,9 @@ class MissingValueError(TrainhooksError, LookupError):
         super().__init__(message)
         self.name = name
         self.known = known
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError shows its key, quoted
 
 
 @final

@@ -8,7 +8,7 @@ from attrs import fields
 from attrs.exceptions import FrozenInstanceError
 
 from tests.core.places import place
-from trainhooks import EVENTS, GradientsReady, HookDefinitionError, Progress, Rank, Run, Values
+from trainhooks import EVENTS, GradientsReady, HookDefinitionError, MissingValueError, Progress, Rank, Run, Values
 
 FIELDS: dict[str, str] = {
     "Registration": "",
@@ -107,8 +107,13 @@ def test_values_are_a_mapping_that_knows_how_new_they_are() -> None:
     assert (len(values), list(values), "gap" in values, "gone" in values) == (2, ["val/loss", "gap"], True, False)
     assert repr(values) == "{'val/loss': 0.5, 'gap': 0.25}"
     assert values.get("gone") is None
-    with pytest.raises(KeyError, match="gone"):
+    sentence = r"^There is no value 'gone' here. The names that exist: gap, val/loss\. Of what other hooks recorded"
+    with pytest.raises(MissingValueError, match=sentence) as caught:
         _ = values["gone"]
+    assert isinstance(caught.value, KeyError)
+    assert (caught.value.name, caught.value.known) == ("gone", ("gap", "val/loss"))
+    with pytest.raises(MissingValueError, match=r"The names that exist: none\."):
+        _ = Values({}, {})["gone"]
     assert [values.recorded(name) for name in ("val/loss", "gap", "gone", "never")] == [3, 1, 2, 0]
     with pytest.raises(FrozenInstanceError):
         untyped.newest = {}

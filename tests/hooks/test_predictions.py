@@ -93,8 +93,10 @@ def test_a_prediction_has_no_end_at_which_to_write(tmp_path: Path) -> None:
     def predict_step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, None]:
         return model(batch[0]), batch[1], None
 
+    with pytest.warns(RuntimeWarning, match="predict never calls .*'write_predictions' on on_evaluation_begin"):
+        predictions = predict(linear(), VAL, predict_step, hooks=write_predictions(tmp_path))
     with pytest.raises(HookDefinitionError, match="acts at the end of an evaluation, and a prediction has none"):
-        list(predict(linear(), VAL, predict_step, hooks=write_predictions(tmp_path)))
+        list(predictions)
 
 
 def test_an_evaluation_that_the_run_does_not_have_is_refused_before_it_starts() -> None:

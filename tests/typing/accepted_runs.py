@@ -16,6 +16,7 @@ from trainhooks import (
     BatchEnd,
     BatchPrediction,
     Evaluation,
+    EvaluationResult,
     Objective,
     OptimizerStepped,
     Record,
@@ -113,7 +114,9 @@ def shown(ctx: BatchPrediction[Batch, Tensor]) -> Record:
 Evaluation("val", others, step=dictionaries, metrics={"acc": accuracy, "n": lambda output, target: 1.0})
 Evaluation("val", data, metrics={"acc": MulticlassAccuracy(2)}, when=every(500, "updates") | every(1, "epochs"))
 measured = evaluate(model, data, step, metrics={"acc": accuracy}, hooks=[{"on_after_batch_prediction": shown}])
-assert_type(measured, Mapping[str, float])
+assert_type(measured, EvaluationResult)
+assert_type(measured["evaluation/loss"], float)
+evaluate(model, data, step, precision="bf16-mixed", transfer=lambda batch, device: batch)
 for prediction in predict(model, data, predicting, hooks={"on_after_batch_prediction": shown}, dataset_info=3):
     assert_type(prediction, BatchPrediction[Batch, Tensor])
     print(prediction.y_pred.mean(), prediction.metadata)

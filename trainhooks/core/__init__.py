@@ -57,7 +57,7 @@ from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
 from .steps import NO_VALUES, Ratio, Step, StepOutput, Value, may_give_values, without_values
 from .triggers import Trigger, alternatives, at_points, every, every_seconds, is_due_at_epochs_alone, since, until
-from .values import Metrics, Values
+from .values import Metrics, Values, value_of
 from .wrappers import (
     Bound,
     Entered,
@@ -179,6 +179,7 @@ __all__ = [
     "total_norm",
     "triggers_of",
     "until",
+    "value_of",
     "when",
     "without_values",
 ]

@@ -5,6 +5,8 @@ from typing import TypeAlias, final
 
 from attrs import frozen
 
+from trainhooks.errors import MissingValueError, shown
+
 Metrics: TypeAlias = Mapping[str, float]
 """Values by name."""
 
@@ -22,7 +24,7 @@ class Values(Metrics):
     """The same when the evaluation at hand began; None outside of evaluations."""
 
     def __getitem__(self, name: str) -> float:
-        return self.newest[name]
+        return value_of(self.newest, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.newest)
@@ -40,3 +42,21 @@ class Values(Metrics):
     def is_of_this_evaluation(self, name: str) -> bool:
         """Whether `name` was recorded in the evaluation at hand, rather than before it."""
         return self.before is not None and self.recorded(name) > self.before.get(name, 0)
+
+
+def value_of(values: Metrics, name: str) -> float:
+    """The value of a name.
+
+    Raises:
+        MissingValueError: if there is none, with the names that exist.
+    """
+    try:
+        return values[name]
+    except KeyError:
+        known = tuple(sorted(values))
+        raise MissingValueError(
+            f"There is no value {shown(name)} here. The names that exist: {', '.join(known) or 'none'}. Of what other "
+            "hooks recorded, a hook sees the names that its set reads.",
+            name,
+            known,
+        ) from None

@@ -7,9 +7,10 @@ from typing import Any, cast
 from torch import nn
 
 from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, name_of
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .delivery import deliver
+from .forwarding import autocast
 from .heard import Heard
 from .live import Live
 from .means import with_items
@@ -74,7 +75,9 @@ def predict(
             if batch is _NO_MORE:
                 break
             batch = live.transfer(batch, run.device)
-            y_pred, y_test, metadata = three(step, step(run.model, batch))
+            with autocast(run.precision, run.device):
+                returned = step(run.model, batch)
+            y_pred, y_test, metadata = three(step, returned)
             prediction = BatchPrediction(
                 run=run, at=at, since=at, name="prediction", index=index, batch=detached(batch),
                 y_pred=detached(y_pred), y_test=detached(y_test), metadata=detached(metadata),
@@ -92,9 +95,10 @@ def predict(
 
 def three(step: object, returned: object) -> tuple[Any, Any, Any]:
     """What a predict step returned, if it has the form."""
-    if not isinstance(returned, tuple) or len(parts := cast("tuple[object, ...]", returned)) != 3:
+    parts = cast("tuple[object, ...]", returned)
+    if not isinstance(returned, tuple) or len(parts) != 3:
         raise HookDefinitionError(
-            f"A predict step returns (y_pred, y_test, metadata), but {name_of(step)!r} returned {returned!r}; write "
-            "None for what there is not."
+            f"A predict step returns (y_pred, y_test, metadata), but {name_of(step)!r} returned {shown(parts)}; "
+            "write None for what there is not."
         )
     return parts[0], parts[1], parts[2]

@@ -1,6 +1,7 @@
 """Calling a step, in the precision of the run."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NoReturn, TypeAlias, cast
 
 import torch
@@ -151,12 +152,16 @@ def _mean(step: Step[Any, Any], loss: Tensor, weight: float | Tensor, reduction:
 
 def forward_in(precision: str, device: torch.device) -> Forward:
     """How steps are called in a precision, in training and in evaluations alike."""
-    dtype = AUTOCAST.get(precision)
-    if dtype is None:
+    if precision not in AUTOCAST:
         return forward
 
     def forward_under_autocast(step: Step[Any, Any], model: nn.Module, batch: Any) -> StepOutput[Any]:
-        with torch.autocast(device.type, dtype):
+        with autocast(precision, device):
             return forward(step, model, batch)
 
     return forward_under_autocast
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """What a step is called in, in this precision."""
+    return torch.autocast(device.type, AUTOCAST[precision]) if precision in AUTOCAST else nullcontext()

@@ -2,16 +2,18 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, Literal, final
 
 import torch
+from attrs import frozen
 from torch import nn
 from typing_extensions import TypeVar
 
-from trainhooks.core import BatchPrediction, Hooks, Rank, Run, Step, TrainBegin, may_give_values
-from trainhooks.errors import HookDefinitionError, RunDefinitionError
+from trainhooks.core import EVENTS, BatchPrediction, Hooks, HookSet, Rank, Run, Step, TrainBegin, may_give_values
+from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import (
     Bindings,
     DueEvaluation,
@@ -21,20 +23,31 @@ from trainhooks.loop import (
     Records,
     Requests,
     Source,
+    Transfer,
     bind_table,
     check_values,
     compose,
+    forward_in,
     hear,
     length_of,
+    move,
     names_of_evaluation,
     specialise,
 )
 
-from .evaluations import Metric
-from .validation import check_model, device_of
+from .evaluations import Metric, check_parts
+from .result import EvaluationResult, Predictions
+from .validation import check_iterable, check_model, check_precision, check_step, check_words, device_of
 
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
+
+
+_IN_EVALUATE: Final = (
+    "around_evaluation", "on_evaluation_begin", "on_after_batch_prediction", "transform_metrics", "on_evaluation_end",
+    "on_record",
+)  # fmt: skip
+_IN_PREDICT: Final = ("on_after_batch_prediction", "on_record")
 
 
 def evaluate(
@@ -46,37 +59,51 @@ def evaluate(
     metrics: Mapping[str, Metric] = MappingProxyType({}),
     hooks: Hooks[B, O] = (),
     device: torch.device | str | int | None = None,
-) -> Mapping[str, float]:
+    precision: Literal["float32", "bf16-mixed", "fp16-mixed"] = "float32",
+    transfer: Transfer | None = None,
+) -> EvaluationResult:
     """Evaluate a model: the mean of the loss over all items, and metrics.
 
-    Modes, gradients and random streams are afterwards what they were. Hooks hear the events of an evaluation; what
-    they ask for besides records has nobody to act on it. In a program of several processes each that calls this
-    evaluates for itself, all of the data.
+    Modes, gradients and random streams are afterwards what they were. Hooks hear the events of an evaluation and those
+    of records; a warning names hooks on other events, which never come, and answers that only a run can act on. In a
+    program of several processes each that calls this evaluates for itself, all of the data.
 
     Args:
         model: Moved to the device.
         data: Batches.
         step: As in training; with metrics it returns a `StepOutput` with an output and a target.
         name: The evaluation's name.
-        metrics: By name: a function of a batch's output and target, averaged by weight, or an object with torchmetrics'
-            `update`, `compute` and `reset`.
+        metrics: As in `Evaluation`.
         hooks: As in `train`.
         device: Where to evaluate; None for where the model's parameters are.
+        precision: As in `train`.
+        transfer: As in `train`.
 
     Returns:
-        `<name>/loss` and `<name>/<metric>`, or what `transform_metrics` made of them.
+        A mapping: `<name>/loss`, `<name>/<metric>` and `<name>/<key>`, or what `transform_metrics` made of them, and
+        what hooks recorded; with the states of the hooks in `hook_states`.
 
     Raises:
         RunDefinitionError: if the data gives no batch.
         HookDefinitionError: if a hook, the step or a metric does not have the right form.
     """
+    check_step(step)
+    check_parts(name, step, metrics)
     own = names_of_evaluation(name, metrics)
     evaluation = DueEvaluation(name, data, step, metrics, lambda place: False)
     source = Source(name, gives_values=may_give_values(step), metrics=frozenset(metrics))
-    live, heard, functions = _looking(model, data, step, own, hooks, device, Requests([evaluation]), [source])
-    found: Mapping[str, float] = functions["evaluate"](live, heard, evaluation)
-    functions["deliver"](live, heard)
-    return dict(found)
+    looking = _looking(
+        model, data, hooks, device, precision, transfer, _IN_EVALUATE, own, Requests([evaluation]), [source]
+    )
+    live, functions = looking.live, looking.functions
+    try:
+        found: Mapping[str, float] = functions["evaluate"](live, looking.heard, evaluation)
+        functions["deliver"](live, looking.heard)
+    finally:
+        looking.bindings.warn_of_the_quarantined()
+    for by, answer in ((one.by, one.answer) for one in live.requests.asked):
+        _warn(f"{by!r} answered {shown(answer)}, on which only a run acts; evaluate has none.")
+    return EvaluationResult({**found, **live.records.metrics()}, looking.bindings.states())
 
 
 def predict(
@@ -87,7 +114,9 @@ def predict(
     hooks: Hooks[B, O] = (),
     dataset_info: object = None,
     device: torch.device | str | int | None = None,
-) -> Iterator[BatchPrediction[B, O]]:
+    precision: Literal["float32", "bf16-mixed", "fp16-mixed"] = "float32",
+    transfer: Transfer | None = None,
+) -> Predictions[B, O]:
     """Predict batch by batch, as the iterator is advanced.
 
     The model is in eval mode and gradients are off only while a batch is predicted: between two batches modes,
@@ -97,47 +126,93 @@ def predict(
         model: Moved to the device.
         data: Batches.
         predict_step: `predict_step(model, batch)` returns `(y_pred, y_test, metadata)`.
-        hooks: Their `on_after_batch_prediction` hears each prediction before it is handed out.
+        hooks: Their `on_after_batch_prediction` hears each prediction before it is handed out; a warning names hooks on
+            other events, which never come.
         dataset_info: Whatever the hooks should know of the data; stands in each prediction.
         device: Where to predict; None for where the model's parameters are.
+        precision: As in `train`.
+        transfer: As in `train`.
+
+    Returns:
+        An iterator, with the states of the hooks in `hook_states`.
 
     Raises:
         RunDefinitionError: if the data has length 0.
         HookDefinitionError: if a hook or the step does not have the right form.
     """
-    live, heard, functions = _looking(model, data, predict_step, frozenset(), hooks, device, Requests(), [])
-    predictions: Iterator[BatchPrediction[B, O]] = functions["predict"](live, heard, predict_step, dataset_info)
-    return predictions
+    check_step(predict_step)
+    looking = _looking(model, data, hooks, device, precision, transfer, _IN_PREDICT, frozenset(), Requests(), [])
+
+    def predictions() -> Generator[BatchPrediction[B, O]]:
+        live = looking.live
+        try:
+            yield from looking.functions["predict"](live, looking.heard, predict_step, dataset_info)
+            if live.records.newest and not live.records.keeps:
+                names = shown(sorted(live.records.newest))
+                _warn(f"Hooks recorded {names}, and no hook of predict hears on_record.")
+        finally:
+            looking.bindings.warn_of_the_quarantined()
+
+    return Predictions(predictions(), looking.bindings.states)
+
+
+@final
+@frozen
+class _Looking:
+    """What an evaluation or a prediction has of a run."""
+
+    live: Live
+    heard: Heard
+    functions: Functions
+    bindings: Bindings
 
 
 def _looking(
     model: nn.Module,
     data: Iterable[Any],
-    step: object,
-    own: frozenset[str],
     hooks: Hooks[B, O],
     device: object,
+    precision: str,
+    transfer: Transfer | None,
+    events: Collection[str],
+    own: frozenset[str],
     requests: Requests,
     sources: Sequence[Source],
-) -> tuple[Live, Heard, Functions]:
-    """What an evaluation or a prediction needs of a run."""
+) -> _Looking:
+    """Check what was given, and bind it."""
     check_model(model)
-    if not callable(step):
-        raise HookDefinitionError(f"A step is a function of the model and a batch, got {step!r}.")
+    check_iterable(data, "data")
+    check_words(precision, "raise", None)
     if length_of(data) == 0:
         raise RunDefinitionError("The data has length 0.")
     table = compose(hooks)
     awaited = check_values(table, own, sources)
     run = Run(
         model=model, optimizers=(), device=device_of(model, device), rank=Rank(), epochs=None, max_updates=None,
-        accumulate=1, precision="float32", seed=None, run_id=uuid.uuid4().hex,
+        accumulate=1, precision=precision, seed=None, run_id=uuid.uuid4().hex,
     )  # fmt: skip
+    check_precision(run)
+    _warn_of_the_silent(table, events)
     bindings: Bindings = bind_table(table, run.rank, time.monotonic)
     live = Live(
-        run=run, data=data, requests=requests, awaited=awaited,
-        records=Records(own, keeps="on_record" in bindings.hooks),
+        run=run, data=data, requests=requests, awaited=awaited, transfer=transfer or move,
+        forward=forward_in(precision, run.device), records=Records(own, keeps="on_record" in bindings.hooks),
     )  # fmt: skip
     model.to(run.device)
     bindings.make_states(TrainBegin(run=run, at=live.at, resumed=False))
     heard = hear(bindings.hooks, live.records, live.requests)
-    return live, heard, specialise(heard.events())
+    return _Looking(live, heard, specialise(heard.events()), bindings)
+
+
+def _warn_of_the_silent(sets: Iterable[HookSet], events: Collection[str]) -> None:
+    """Say which hooks will never be called."""
+    front_door = "evaluate" if "on_evaluation_end" in events else "predict"
+    silent = {
+        one.name: ", ".join(event for event in EVENTS if event not in events and one.hooks(event)) for one in sets
+    }
+    if said := "; ".join(f"{name!r} on {never}" for name, never in silent.items() if never):
+        _warn(f"{front_door} never calls these hooks, whose events come in a run alone: {said}.")
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, RuntimeWarning, stacklevel=4)

@@ -18,7 +18,7 @@ FIELDS: dict[str, str] = {
     "BatchBegin": "batch closes_window",
     "LossReady": "batch output weight optimizer_idx closes_window",
     "AfterBackward": "loss optimizer_idx closes_window",
-    "GradientsReady": "since batches optimizer_idx parameters names gradients untouched _norms _quick",
+    "GradientsReady": "since batches optimizer_idx parameters names gradients untouched _norms _left _quick",
     "OptimizerStepped": "since batches optimizer_idx stepped",
     "BatchEnd": "batch output loss losses weight updated",
     "EvaluationBegin": "since name",

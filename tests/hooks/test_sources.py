@@ -122,7 +122,7 @@ def test_without_folders_there_is_no_zip_and_without_packages_no_list(tmp_path: 
 def test_a_notebook_has_no_script_and_a_folder_without_git_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
     run(tmp_path / "runs", save_source(packages=False))

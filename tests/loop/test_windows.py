@@ -227,9 +227,8 @@ def test_a_batch_without_items_is_left_out_of_every_mean_whatever_its_loss(form:
 
 def test_a_mean_kept_on_a_device_leaves_out_what_weighs_nothing() -> None:
     """Values that are not on the CPU are summed where they are; those of the CPU stand in for them here."""
-    mean = Mean()
-    for value, weight in ((4.0, 4.0), (math.nan, 0.0), (math.inf, 0.0), (2.0, 2.0)):
-        mean._keep(torch.tensor(value), torch.tensor(weight))
+    values = [torch.tensor(one) for one in (4.0, math.nan, math.inf, 2.0)]
+    mean = Mean([], [], None, values, [torch.tensor(4.0), torch.tensor(0), 0.0, 2.0])
     assert mean.read() == pytest.approx(20.0 / 6.0)
 
 

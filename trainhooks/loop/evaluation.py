@@ -44,6 +44,7 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
                         run=run, at=at, since=since, name=name, index=index, batch=detached(batch),
                         y_pred=detached(output.output), y_test=detached(output.target),
                     ))  # fmt: skip
+            del batch, output  # let go before the next forward
         read = tally.read(live.ranks)
         metrics: Mapping[str, float] = with_items(read)
         if heard.transform_metrics is not None:
@@ -76,8 +77,7 @@ def predict(
                 break
             batch = live.transfer(batch, run.device)
             with autocast(run.precision, run.device):
-                returned = step(run.model, batch)
-            y_pred, y_test, metadata = three(step, returned)
+                y_pred, y_test, metadata = three(step, step(run.model, batch))
             prediction = BatchPrediction(
                 run=run, at=at, since=at, name="prediction", index=index, batch=detached(batch),
                 y_pred=detached(y_pred), y_test=detached(y_test), metadata=detached(metadata),
@@ -90,6 +90,7 @@ def predict(
                 deliver(live, heard)
         yield prediction
         index += 1
+        del batch, y_pred, y_test, metadata, prediction  # let go before the next forward
     deliver(live, heard)
 
 

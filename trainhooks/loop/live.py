@@ -1,12 +1,12 @@
 """`Live`: the counters, decisions and values of one run while it runs. Hooks never see it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, cast, final
 
 from attrs import Factory, define, field
 from torch import Tensor, nn
 
-from trainhooks.core import Asked, End, EndEpoch, Progress, Run
+from trainhooks.core import Asked, End, EndEpoch, Progress, Run, StepOutput
 from trainhooks.distributed import Ranks
 
 from .counts import Boundaries, Counts
@@ -24,6 +24,10 @@ from .steps import Worker
 from .streams import bare_model, warn_of_eval_mode
 from .together import Together
 from .transfer import Transfer, move
+
+NO_OUTPUT: Final = cast("StepOutput[Any]", None)
+NO_LOSS: Final = cast("Tensor", None)
+"""What stands for a batch's output and loss once they are let go."""
 
 
 @final

@@ -18,7 +18,7 @@ from trainhooks.core import AfterBackward, BatchBegin, BatchEnd, EpochBegin, Los
 
 from .boundary import at_boundary, at_epoch_end
 from .heard import Heard
-from .live import Live
+from .live import NO_LOSS, NO_OUTPUT, Live
 from .transfer import detached
 from .update import update
 
@@ -58,6 +58,7 @@ def train_loop(live: Live, heard: Heard) -> None:
                         )
 
                     for worker in live.workers:
+                        output, loss = NO_OUTPUT, NO_LOSS  # the objective before lets go of what it computed
                         output = live.forward(worker.objective.step, live.model, batch)
                         loss, weight = output.loss, output.weight
                         if heard.transform_loss is not None:
@@ -82,6 +83,7 @@ def train_loop(live: Live, heard: Heard) -> None:
                             run=run, at=live.at, batch=detached(batch), output=detached(output.output),
                             loss=losses[worker.objective.name], losses=losses, weight=weight, updated=live.updated,
                         )))  # fmt: skip
+                    output, loss, worker.newest = NO_OUTPUT, NO_LOSS, None  # let go before the next forward
                     if live.closes and not live.last and not live.ends_epoch:
                         at_boundary(live, heard)
 

@@ -112,7 +112,7 @@ class Worker:
     def account(self, loss: Tensor, output: StepOutput[Any]) -> None:
         """Take a batch into the epoch's means."""
         weight = output.weight
-        self.newest = loss
+        self.newest = loss.detach() if self.restricted else loss  # a part of its graph may still be whole
         self.loss.add(loss, weight)
         if output.values:
             for name, value in output.values.items():

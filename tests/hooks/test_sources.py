@@ -82,7 +82,7 @@ def test_a_script_its_source_and_its_commit_are_saved_again_only_if_something_ch
 
     go(2)
     found = index(root, "source")
-    assert found["hyperparams"] == {"lr": 0.1, "layers": [1, 2], "act": "<built-in function print>"}
+    assert found["hyperparams"] == {"lr": 0.1, "layers": [1, 2], "act": "print"}
     assert found["git"] == {"commit": git(house, "rev-parse", "HEAD"), "dirty": False}
     assert (found["python"], found["torch"]) == (sys.version.split()[0], torch.__version__)
     assert found["packages"]["attrs"] == version("attrs")
@@ -145,10 +145,12 @@ def test_a_run_that_goes_on_saves_changed_hyperparameters(tmp_path: Path) -> Non
     assert sum(key.endswith(".json") for key in artifacts(root)) == 2
 
 
-def test_objects_among_hyperparameters_are_the_same_in_every_process(tmp_path: Path) -> None:
+def test_functions_and_numbers_among_hyperparameters_are_the_same_in_every_process(tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    run(root, save_source(packages=False), experiment=experiment(root, hyperparams={"x": object()}))
-    assert index(root, "source")["hyperparams"] == {"x": "<object object>"}
+    hyperparams = {"x": test_several_folders_are_side_by_side, "y": float("nan")}
+    run(root, save_source(packages=False), experiment=experiment(root, hyperparams=hyperparams))
+    name = "tests.hooks.test_sources.test_several_folders_are_side_by_side"
+    assert index(root, "source")["hyperparams"] == {"x": name, "y": "NaN"}
 
 
 def test_a_run_that_fails_later_has_its_source(tmp_path: Path) -> None:

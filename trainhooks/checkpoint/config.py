@@ -10,7 +10,9 @@ from attrs import frozen
 
 from trainhooks.core import HookSet, Run
 from trainhooks.loop import DueEvaluation
+from trainhooks.store import stored
 
+_LISTED = ("objectives", "hooks", "observers", "evaluations")
 _MAY_CHANGE = ("epochs", "max_updates", "world_size", "evaluations", "observers", "hyperparams")
 
 
@@ -51,7 +53,7 @@ def config_of(
         "hooks": [f"{one.name} (order {one.order})" for one in sets if one.writes],
         "observers": [f"{one.name} (order {one.order})" for one in sets if not one.writes],
         "evaluations": [f"{one.name}: {', '.join(('loss', *one.metrics))}" for one in evaluations],
-        "hyperparams": plain(hyperparams),
+        "hyperparams": stored(hyperparams),
     }
 
 
@@ -69,13 +71,12 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differen
     ]
 
 
-def _fields(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
-    for name in dict.fromkeys([*was, *now]):
-        before, after = was.get(name), now.get(name)
+def _fields(was: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, object, object]]:
+    for key in dict.fromkeys([*was, *now]):
+        before, after, name = was.get(key), now.get(key), f"{within}{key}"
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            inner = _fields(cast("Mapping[str, Any]", before), cast("Mapping[str, Any]", after))
-            yield from ((f"{name}.{key}", one, other) for key, one, other in inner)
-        elif isinstance(before, list) and isinstance(after, list):
+            yield from _fields(cast("Mapping[str, Any]", before), cast("Mapping[str, Any]", after), f"{name}.")
+        elif name in _LISTED and before is not None and after is not None:
             names, others = cast("list[str]", before), cast("list[str]", after)
             yield name, _without(names, others), _without(others, names)
         else:
@@ -85,14 +86,3 @@ def _fields(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[st
 def _without(names: list[str], others: list[str]) -> list[str]:
     """What is not in both, or, if they differ in their order alone, everything."""
     return [one for one in names if one not in others] if sorted(names) != sorted(others) else names
-
-
-def plain(value: object) -> Any:
-    """`value` as JSON can hold it: what is no plain data is told by its `repr`."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return [plain(one) for one in cast("Sequence[object]", value)]
-    return repr(value)

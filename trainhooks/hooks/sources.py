@@ -17,7 +17,7 @@ import torch
 
 from trainhooks.core import HookSet, TrainBegin
 from trainhooks.errors import RunDefinitionError
-from trainhooks.store import Experiment, Store
+from trainhooks.store import Experiment, Store, stored
 
 from .arguments import check_count
 from .artifacts import Paths, Piece, as_json, experiment_of, newest_index, paths_of, publish, run_folder, tidy_name
@@ -59,7 +59,7 @@ def save_source(folders: Paths = (), *, packages: bool = True, max_bytes: int = 
     def on_train_begin(ctx: TrainBegin) -> None:
         experiment = experiment_of(ctx.run, "save_source")
         pieces = [*_script(), *_zipped(given, max_bytes, experiment)]
-        facts = {"hyperparams": experiment.hyperparams, **_environment(packages)}
+        facts = {"hyperparams": stored(experiment.hyperparams), **_environment(packages)}
         digest = _digest(pieces, facts)
         folder = run_folder(ctx.run, "save_source")
         if _newest_digest(folder) != digest:

@@ -2,6 +2,7 @@
 
 from .destination import CloudDestination, Destination, PartialDestination
 from .experiment import Experiment, resolve_destination
+from .hyperparams import stored
 from .layout import data_prefix, manifest_key, new_run_id, parse_manifest_key, slug
 from .objects import Data, ObjectInfo, Store
 from .opening import Client, open_store
@@ -24,4 +25,5 @@ __all__ = [
     "probe",
     "resolve_destination",
     "slug",
+    "stored",
 ]

@@ -9,13 +9,7 @@ from attrs import field, frozen
 from trainhooks.errors import NoExperimentError, RunDefinitionError
 
 from .destination import CloudDestination, Destination, PartialDestination, Root
-
-
-def _copied(given: Mapping[str, object]) -> Mapping[str, object]:
-    anything: object = given
-    if not isinstance(anything, Mapping) or not all(isinstance(name, str) for name in given):
-        raise RunDefinitionError(f"Experiment(hyperparams=...) maps names to values, got {given!r}.")
-    return dict(given)
+from .hyperparams import hyperparams_of
 
 
 @final
@@ -36,8 +30,12 @@ class Experiment:
     """Without a cloud, the folder under which all projects are; `~` is one's home."""
     cloud: CloudDestination | None = None
     """The bucket in which its runs are; None, or the mode `local`, for `root`."""
-    hyperparams: Mapping[str, object] = field(factory=dict[str, object], converter=_copied)
-    """What a reader of the results wants to know of how they were made."""
+    hyperparams: Mapping[str, object] = field(factory=dict[str, object], converter=hyperparams_of)
+    """What a reader of the results wants to know of how they were made, by name.
+
+    Given as a mapping, a dataclass, an attrs record, a pydantic model, a named tuple or a namespace, nested in any way;
+    stored as JSON, NaN and infinities as words.
+    """
 
     def __attrs_post_init__(self) -> None:
         given: dict[str, object] = {"project": self.project, "name": self.name}

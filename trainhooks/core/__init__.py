@@ -52,7 +52,7 @@ from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
 from .rules import Condition, Horizon
 from .run import Run
-from .settings import Settings
+from .settings import Settings, called_with, told, whole_number
 from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
 from .steps import NO_VALUES, Ratio, Step, StepOutput, Value, may_give_values, without_values
@@ -150,6 +150,7 @@ __all__ = [
     "arrange",
     "at_points",
     "bind",
+    "called_with",
     "changed",
     "decide",
     "definition_of",
@@ -176,10 +177,12 @@ __all__ = [
     "stateful",
     "tensors_in",
     "timed",
+    "told",
     "total_norm",
     "triggers_of",
     "until",
     "value_of",
     "when",
+    "whole_number",
     "without_values",
 ]

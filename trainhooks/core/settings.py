@@ -6,8 +6,10 @@ import functools
 import hashlib
 import inspect
 import numbers
+import operator
 import pickle
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import PurePath
@@ -132,13 +134,8 @@ class Settings:
     _given: Mapping[str, object] = field(eq=key_of)
 
     @staticmethod
-    def of(factory: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> "Settings":
-        """The settings of this call of `factory`, which is not made, with a copy of each list, dict and set in it."""
-        try:
-            called = inspect.signature(factory).bind(*args, **kwargs)
-        except TypeError:
-            inspect.unwrap(factory)(*args, **kwargs)  # raises too, and names the function
-            raise
+    def of(factory: Callable[..., object], called: inspect.BoundArguments) -> "Settings":
+        """The settings of a call that `called_with` took apart; of each list, dict and set a copy is kept."""
         called.apply_defaults()
         return Settings(factory, {name: _copied(one) for name, one in called.arguments.items()})
 
@@ -189,6 +186,44 @@ class Settings:
                     yield f"{parameter.name}={_cut(_hidden(parameter.name, value) or told(value))}"
                 case _:
                     pass
+
+
+def called_with(
+    factory: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> inspect.BoundArguments:
+    """The arguments of a call of `factory`, which is not made, with NumPy's numbers as Python's."""
+    try:
+        called = inspect.signature(factory).bind(*args, **kwargs)
+    except TypeError:
+        inspect.unwrap(factory)(*args, **kwargs)  # raises too, and names the function
+        raise
+    called.arguments.update({name: plain_number(one) for name, one in called.arguments.items()})
+    return called
+
+
+def plain_number(value: object) -> object:
+    """NumPy's numbers, also within tuples, as Python's; anything else as it is."""
+    if type(value) is tuple:
+        return tuple(plain_number(one) for one in cast("tuple[object, ...]", value))
+    numpy: Any = sys.modules.get("numpy")
+    scalar: Any = value
+    return scalar.item() if numpy is not None and isinstance(value, numpy.generic) else value
+
+
+def whole_number(value: object, least: int | None = None) -> int | None:
+    """`value` as an int if it is a whole number of any kind but a bool, and not below `least`; else None.
+
+    Example:
+        >>> whole_number(3), whole_number(True), whole_number(3.0), whole_number(3, least=4)
+        (3, None, None, None)
+    """
+    if isinstance(value, bool) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool):
+        return None
+    try:
+        number = operator.index(cast("int", value))
+    except TypeError:
+        return None
+    return number if least is None or number >= least else None
 
 
 def why_it_does_not_pickle(value: object) -> str | None:

@@ -13,6 +13,7 @@ from trainhooks.errors import HookDefinitionError
 
 from .progress import Unit
 from .rules import AtPoints, Both, Either, Every, EverySeconds, Not, Rule, Since, Until, flattened
+from .settings import whole_number
 
 
 @final
@@ -103,9 +104,10 @@ def is_due_at_epochs_alone(rule: Rule) -> bool:
 
 
 def _count(word: str, n: object, least: int) -> int:
-    if not isinstance(n, int) or isinstance(n, bool) or n < least:
+    count = whole_number(n, least)
+    if count is None:
         raise HookDefinitionError(f"{word} takes whole numbers from {least} on, got {n!r}.")
-    return n
+    return count
 
 
 def _seconds(seconds: object) -> float:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias, cast
 from torch.utils.data import IterableDataset
 from typing_extensions import TypeVar
 
-from trainhooks.core import Rank
+from trainhooks.core import Rank, whole_number
 from trainhooks.errors import RunDefinitionError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -22,16 +22,20 @@ Collate: TypeAlias = Callable[[list[object]], object]
 """Makes a batch of a list of samples."""
 
 
-def check_count(function: str, argument: str, value: object, least: int) -> None:
-    """Refuse what is no whole number from `least` on."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def check_count(function: str, argument: str, value: object, least: int) -> int:
+    """`value` as an int; what is no whole number from `least` on is refused."""
+    count = whole_number(value, least)
+    if count is None:
         raise RunDefinitionError(f"{function} takes {argument} as a whole number from {least} on, got {value!r}.")
+    return count
 
 
-def check_seed(seed: object) -> None:
-    """Refuse what is no whole number."""
-    if not isinstance(seed, int) or isinstance(seed, bool):
+def check_seed(seed: object) -> int:
+    """The seed as an int; what is no whole number is refused."""
+    number = whole_number(seed)
+    if number is None:
         raise RunDefinitionError(f"seeded_loader takes seed as a whole number, such as seed=0, got {seed!r}.")
+    return number
 
 
 def check_collate_fn(collate_fn: object) -> None:
@@ -70,8 +74,7 @@ def checked_length(dataset: object) -> int:
 def check_place(function: str, epoch: object, start: object, rank: Rank, length: int) -> None:
     """Refuse a place that an epoch of `length` batches does not have."""
     check_count(function, "epoch", epoch, 0)
-    check_count(function, "start", start, 0)
-    if cast("int", start) > length:
+    if check_count(function, "start", start, 0) > length:
         raise RunDefinitionError(
             f"{function} takes start up to the {length} batches of an epoch, got {start!r}: the place was taken with "
             "another dataset, batch_size or number of processes."

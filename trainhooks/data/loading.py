@@ -82,7 +82,7 @@ class SeededLoader(Generic[B_co]):
         Raises:
             RunDefinitionError: if `n` is no whole number from 1 on.
         """
-        check_count("first", "n", n, 1)
+        n = check_count("first", "n", n, 1)
         return evolve(self, at_most=n if self.at_most is None else min(n, self.at_most))
 
     def __iter__(self) -> Iterator[B_co]:
@@ -163,9 +163,9 @@ def seeded_loader(
     from .reading import Readers
 
     samples = checked_length(dataset)
-    check_count("seeded_loader", "batch_size", batch_size, 1)
-    check_count("seeded_loader", "num_workers", num_workers, 0)
-    check_seed(seed)
+    batch_size = check_count("seeded_loader", "batch_size", batch_size, 1)
+    num_workers = check_count("seeded_loader", "num_workers", num_workers, 0)
+    seed = check_seed(seed)
     check_collate_fn(collate_fn)
     if drop_last and samples < batch_size:
         raise RunDefinitionError(

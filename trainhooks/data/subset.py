@@ -90,7 +90,7 @@ def first(data: Iterable[object], n: int) -> Batches[object]:
         >>> len(first([1, 2, 3, 4], 2)), list(first([1, 2, 3, 4], 2))
         (2, [1, 2])
     """
-    check_count("first", "n", n, 1)
+    n = check_count("first", "n", n, 1)
     if isinstance(data, SeededLoader):
         return data.first(n)
     if isinstance(data, Iterator):

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from trainhooks.core import whole_number
 from trainhooks.errors import RunDefinitionError
 
 from .supervising import PASSED_ON, end, failure_of, signals_held, wait_for
@@ -93,7 +94,7 @@ def _method() -> Method:
 def _check(fn: object, args: Sequence[object], processes: object, method: Method) -> None:
     if not callable(fn):
         raise RunDefinitionError(f"launch takes a function and its arguments, got {fn!r}.")
-    if not isinstance(processes, int) or isinstance(processes, bool) or processes < 1:
+    if whole_number(processes, 1) is None:
         raise RunDefinitionError(f"launch takes processes as a positive int, got {processes!r}.")
     if "RANK" in os.environ or "WORLD_SIZE" in os.environ or (dist.is_available() and dist.is_initialized()):
         raise RunDefinitionError(

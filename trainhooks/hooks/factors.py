@@ -6,11 +6,11 @@ The update after `u` finished ones is made with the factor at `u`, so the first 
 import functools
 import math
 from collections.abc import Callable
-from typing import ParamSpec, final
+from typing import ParamSpec, cast, final
 
 from attrs import field, frozen
 
-from trainhooks.core import Settings
+from trainhooks.core import Settings, called_with
 
 from .arguments import check_count, check_function, check_number
 
@@ -54,8 +54,9 @@ def _schedule(make: Callable[P, Callable[[int], float]]) -> Callable[P, Schedule
 
     @functools.wraps(make)
     def make_schedule(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        settings = Settings.of(make_schedule, args, kwargs)
-        return Schedule(settings, make(*args, **kwargs))
+        called = called_with(make_schedule, args, kwargs)
+        factor = cast("Callable[..., Callable[[int], float]]", make)(*called.args, **called.kwargs)
+        return Schedule(Settings.of(make_schedule, called), factor)
 
     return make_schedule
 

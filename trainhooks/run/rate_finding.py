@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
-from trainhooks.core import BatchEnd, HookSet, Step, Stop, TrainBegin
+from trainhooks.core import BatchEnd, HookSet, Step, Stop, TrainBegin, whole_number
 from trainhooks.errors import RunDefinitionError
 from trainhooks.loop import Streams
 
@@ -199,7 +199,7 @@ def _check(lowest: float, highest: object, updates: object, diverges_at: object)
     _check_above(0.0, "lowest", lowest)
     _check_above(lowest, "highest", highest)
     _check_above(1.0, "diverges_at", diverges_at)
-    if not isinstance(updates, int) or isinstance(updates, bool) or updates < 2:
+    if whole_number(updates, 2) is None:
         raise RunDefinitionError(f"lr_finder takes updates as a whole number from 2 on, got {updates!r}.")
 
 

@@ -39,6 +39,7 @@ from .validation import (
     check_data,
     check_experiment,
     check_model,
+    check_seed,
     check_totals,
     check_words,
     device_of,
@@ -125,11 +126,12 @@ def train(
         BaseException: what a hook, the step or the data raised, with a note of where.
     """
     check_model(model)
-    check_totals(epochs, max_updates, accumulate)
-    check_words(precision, on_interrupt, seed)
+    epochs, max_updates, accumulate = check_totals(epochs, max_updates, accumulate)
+    check_words(precision, on_interrupt)
+    seed = check_seed(seed)
     check_data(data, epochs, alone=parallel is None)
     table = compose(hooks)
-    check_experiment(experiment, resume, data, table)
+    resume = check_experiment(experiment, resume, data, table)
     objectives = objectives_of(step, optimizer, model)
     rank, place, together = meet(parallel, objectives, device_of(model, device), given=device)
     start = _start_of(experiment, resume, data, accumulate, place, together)

@@ -1,13 +1,13 @@
 """Refusing what cannot be trained on, before anything moves."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainhooks.core import HookSet, Run, Step, definition_of, refusal_of_call
+from trainhooks.core import HookSet, Run, Step, definition_of, refusal_of_call, whole_number
 from trainhooks.errors import HookDefinitionError, NoExperimentError, RunDefinitionError, shown
 from trainhooks.loop import AUTOCAST, Objective, length_of
 from trainhooks.store import Experiment
@@ -18,27 +18,39 @@ _PRECISIONS = ("float32", "bf16-mixed", "fp16-mixed")
 _INTERRUPT = ("raise", "return")
 _OF_ITERATORS = ("builtins", "itertools", "torch.utils.data.dataloader")
 _RESUME = ("never", "auto", "must")
+_Resume: TypeAlias = Literal["never", "auto", "must"] | int
 
 
-def check_totals(epochs: object, max_updates: object, accumulate: object) -> None:
-    """Refuse a run without an end, and counts that are none."""
-    for name, count, least in (("epochs", epochs, 0), ("max_updates", max_updates, 0), ("accumulate", accumulate, 1)):
-        if count is None and name != "accumulate":
-            continue
-        if not isinstance(count, int) or isinstance(count, bool) or count < least:
-            raise RunDefinitionError(f"{name} is a whole number from {least} on, got {count!r}.")
+def check_totals(epochs: object, max_updates: object, accumulate: object) -> tuple[int | None, int | None, int]:
+    """These counts as ints; a run without an end, and counts that are none, are refused."""
+    total_epochs = None if epochs is None else _count("epochs", epochs, 0)
+    total_updates = None if max_updates is None else _count("max_updates", max_updates, 0)
     if epochs is None and max_updates is None:
         raise RunDefinitionError("A run needs an end: give epochs=, max_updates=, or both.")
+    return total_epochs, total_updates, _count("accumulate", accumulate, 1)
 
 
-def check_words(precision: object, on_interrupt: object, seed: object) -> None:
+def _count(name: str, value: object, least: int) -> int:
+    count = whole_number(value, least)
+    if count is None:
+        raise RunDefinitionError(f"{name} is a whole number from {least} on, got {value!r}.")
+    return count
+
+
+def check_words(precision: object, on_interrupt: object) -> None:
     """Refuse words that are none of those that we know."""
     if precision not in _PRECISIONS:
         raise RunDefinitionError(f"precision is {_listed(_PRECISIONS)}, got {precision!r}.")
     if on_interrupt not in _INTERRUPT:
         raise RunDefinitionError(f"on_interrupt is {_listed(_INTERRUPT)}, got {on_interrupt!r}.")
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+
+
+def check_seed(seed: object) -> int | None:
+    """The seed as an int, or None; anything else is refused."""
+    number = whole_number(seed)
+    if seed is not None and number is None:
         raise RunDefinitionError(f"seed is a whole number or None, got {seed!r}.")
+    return number
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -77,14 +89,17 @@ def check_iterable(data: object, what: str) -> None:
 def check_experiment(experiment: object, resume: object, data: object, sets: Iterable[HookSet]) -> None:
     """Refuse what saves or goes on without an experiment, and data that can never go on.
 
+    Returns:
+        `resume`, a count as an int.
+
     Raises:
         NoExperimentError: if there is no experiment where one is needed.
         RunDefinitionError: if `resume` is none of its words, or the data is used up when the run would go on.
     """
     if experiment is not None and not isinstance(experiment, Experiment):
         raise RunDefinitionError(f"experiment is an Experiment(project=..., name=...), got {experiment!r}.")
-    is_count = isinstance(resume, int) and not isinstance(resume, bool) and resume >= 0
-    if not is_count and resume not in _RESUME:
+    count = whole_number(resume, 0)
+    if count is None and resume not in _RESUME:
         raise RunDefinitionError(f"resume is {_listed(_RESUME)}, or an update count from 0 on, got {resume!r}.")
     if resume != "never" and is_one_shot(data):
         raise RunDefinitionError(
@@ -99,6 +114,7 @@ def check_experiment(experiment: object, resume: object, data: object, sets: Ite
                 f"{asks}, but the run has no experiment; write train(..., experiment=Experiment(project=..., "
                 "name=...))."
             )
+    return resume if count is None else count
 
 
 def is_one_shot(data: object) -> bool:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import nn
 
+from trainhooks.core import whole_number
 from trainhooks.errors import CheckpointError, StorageError
 from trainhooks.loop import load_bare_state
 from trainhooks.store import Experiment, Store, open_store
@@ -62,7 +63,7 @@ def _candidates(store: Store, which: str | int) -> Iterator[tuple[Store, "Manife
             monitors = next((one.monitors for one in manifests if one.monitors), ())
             if monitors and (best := best_of(manifests, *monitors[0])) is not None:
                 yield folder, best
-        elif isinstance(which, int):
-            yield from ((folder, one) for one in manifests if one.step == which)
+        elif (count := whole_number(which)) is not None:
+            yield from ((folder, one) for one in manifests if one.step == count)
         else:
             raise CheckpointError(f"which is 'latest', 'best' or an update count, got {which!r}.")

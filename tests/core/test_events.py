@@ -124,7 +124,7 @@ def test_the_slots_are_the_events() -> None:
 def test_a_dict_of_hooks_has_every_slot_and_the_keys_of_a_set() -> None:
     keys = {
         "name", "order", "before", "after", "reads", "provides", "writes", "ranks", "devices", "may_skip", "collective",
-        "governs", "when", "quarantined", "timed",
+        "governs", "when", "quarantined", "timed", "settings",
     }  # fmt: skip
     assert set(get_type_hints(HookDict)) == {*NAMES, *keys}
 

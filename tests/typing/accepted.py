@@ -41,6 +41,7 @@ from trainhooks import (
     every,
     every_seconds,
     explain,
+    factory,
     for_device,
     for_rank,
     named,
@@ -228,3 +229,23 @@ def library() -> list[HookSet]:
 
 
 train(model, data, step, sgd, epochs=3, hooks=library())
+
+
+# Factories keep their parameters, and the types of the sets that they make
+@factory
+def made_of_batches(limit: float, *, name: str = "of_batches") -> HookSet[Batch, Tensor]:
+    def on_batch_end(ctx: BatchEnd[Batch, Tensor]) -> Stop | None:
+        return Stop("enough") if float(ctx.loss) > limit + float(ctx.batch[0].mean()) else None
+
+    return HookSet(name=name, on_batch_end=on_batch_end)
+
+
+@factory
+def made_of_anything() -> HookSet:
+    return named("outer", HookSet(on_epoch_end=print))
+
+
+assert_type(made_of_batches(1.0, name="x"), HookSet[Batch, Tensor])
+train(model, data, step, sgd, epochs=1, hooks=[made_of_batches(1.0), when(every(2, "epochs"), made_of_anything())])
+if (settings := made_of_batches(2.0).settings) is not None:
+    assert_type(settings.arguments, Mapping[str, object])

@@ -13,6 +13,7 @@ from trainhooks import (
     at_points,
     every,
     every_seconds,
+    factory,
     for_device,
     for_rank,
     named,
@@ -78,3 +79,15 @@ since(3, "minutes")  # E: arg-type | reportArgumentType
 until(3, "epoch")  # E: arg-type | reportArgumentType
 every_seconds("1m")  # E: arg-type | reportArgumentType
 print(even & 3)  # E: operator | reportOperatorIssue
+
+
+# Factories
+def several() -> list[HookSet]: ...
+@factory
+def of_others(n: int) -> HookSet[Other, Tensor]: ...
+
+
+factory(several)  # E: arg-type | reportArgumentType
+of_others("3")  # E: arg-type | reportArgumentType
+of_others(m=3)  # E: call-arg | reportCallIssue
+train(model, data, step, sgd, hooks=of_others(3))  # E: arg-type | reportArgumentType

@@ -44,7 +44,7 @@ from .contexts import (
 from .definitions import definition_of, name_of, refusal_of_call
 from .endings import Completed, End, Failed, Interrupted, Stopped
 from .events import EVENTS, EventSpec, Kind, since_then
-from .hookset import WRITABLE, Hooks, HookSet, flatten, joined, part_of, spec_of
+from .hookset import WRITABLE, Hooks, HookSet, factory, flatten, joined, part_of, spec_of
 from .keeping import Keep
 from .measuring import HookTime, HookTimes
 from .objects import HookObject
@@ -156,6 +156,7 @@ __all__ = [
     "definition_of",
     "every",
     "every_seconds",
+    "factory",
     "flatten",
     "for_device",
     "for_rank",

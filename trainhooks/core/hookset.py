@@ -3,19 +3,21 @@
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, cast, final
+from copy import deepcopy
+from typing import Any, Generic, ParamSpec, TypeAlias, cast, final
 
-from attrs import evolve, field, fields, frozen
+from attrs import evolve, fields, frozen
 from typing_extensions import TypeVar, Unpack
 
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .binding import Hook, Itself, keeps_its_own_state
-from .definitions import check_hook, hooks_of_object, name_of
+from .definitions import check_hook, definition_of, hooks_of_object, name_of
 from .events import EVENTS, EventSpec, nearest
 from .foreign import advice_on, advice_on_function
 from .keeping import Keep
 from .objects import HookObject
+from .settings import ComparedByEquality, Settings, called_with, whole_number, why_it_does_not_pickle
 from .slots import HookDict, Keys, Names, Slots
 from .triggers import Trigger, both
 
@@ -53,7 +55,8 @@ Entry: TypeAlias = Hook | Part
 class HookSet(Generic[B_in, O_in]):
     """Hooks that belong together, under one name and with one place in the order.
 
-    A set is a value: equal where its hooks and keys are equal, and usable in any number of runs.
+    A set is a value, usable in any number of runs: equal, and pickled, by its fields, of which `settings` stands for
+    hooks and state if a factory made it.
 
     Example:
         >>> HookSet(name="loud", on_epoch_end=lambda ctx: print(ctx.at)).name
@@ -92,9 +95,11 @@ class HookSet(Generic[B_in, O_in]):
     """Whether its calls are counted and measured."""
     keeps: Keep | None
     """Which checkpoints it wants kept; None if it has no say in that."""
-    slots: tuple[tuple[str, tuple[Entry, ...]], ...] = field(hash=False)
+    settings: Settings | None
+    """The factory that made it, and with which arguments; None for a set that no `factory` made."""
+    slots: tuple[tuple[str, tuple[Entry, ...]], ...]
     """Its hooks by event, in the order of `EVENTS`."""
-    init: Callable[..., object] | None = field(hash=False)
+    init: Callable[..., object] | None
     """What makes its state when a run starts; None if it keeps none."""
 
     def __init__(
@@ -115,6 +120,7 @@ class HookSet(Generic[B_in, O_in]):
         when: Trigger | None = None,
         quarantined: bool = False,
         timed: bool = False,
+        settings: Settings | None = None,
         **slots: Unpack[Slots[B_in, O_in]],
     ) -> None:
         hooks = {event: _several(given, spec_of(event, KEYS)) for event, given in slots.items()}
@@ -126,15 +132,58 @@ class HookSet(Generic[B_in, O_in]):
             provides=_names("provides", provides), writes=_writes(writes), ranks=_ranks("ranks", ranks),
             devices=_ranks("devices", devices), may_skip=may_skip, collective=collective,
             governs=_governed(governs, hooks), when=_trigger(when), quarantined=quarantined, timed=timed, keeps=None,
-            slots=tuple((event, hooks[event]) for event in EVENTS if hooks.get(event)), init=None,
+            settings=_settings(settings), init=None,
+            slots=tuple((event, hooks[event]) for event in EVENTS if hooks.get(event)),
         )  # fmt: skip
 
     def hooks(self, event: str) -> tuple[Entry, ...]:
         """Its hooks on `event`, in the order given; empty if it hears nothing of it."""
         return next((hooks for slot, hooks in self.slots if slot == event), ())
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HookSet):
+            return NotImplemented
+        compared = _FIELDS if self.settings is None else _OF_VALUES
+        return all(getattr(self, one) == getattr(cast("object", other), one) for one in compared)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, one) for one in _OF_VALUES))
+
     def __repr__(self) -> str:
-        return f"HookSet({self.name!r}: {', '.join(event for event, _ in self.slots)})"
+        if self.settings is None:
+            return f"HookSet({self.name!r}: {', '.join(event for event, _ in self.slots)})"
+        made = repr(self.settings)
+        if self.name != self.settings.factory.__name__:
+            made = f"named({self.name!r}, {made})"
+        if self.when is not None:
+            made = f"when({self.when!r}, {made})"
+        for word, is_wrapped in (("timed", self.timed), ("quarantine", self.quarantined)):
+            made = f"{word}({made})" if is_wrapped else made
+        return made
+
+    def __copy__(self) -> "HookSet[B_in, O_in]":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "HookSet[B_in, O_in]":
+        if self.settings is None:
+            return _remade({one: deepcopy(getattr(self, one), memo) for one in _FIELDS})
+        return changed(self.settings.made_again(memo), **self._wrapped())
+
+    def __reduce__(self) -> tuple[Callable[..., "HookSet[B_in, O_in]"], tuple[object, ...]]:
+        if self.settings is not None:
+            self.settings.check_pickles()
+            return _made_by_settings, (self.settings, self._wrapped())
+        for event, hook in [*((event, one) for event, hooks in self.slots for one in hooks), ("init", self.init)]:
+            if (why := why_it_does_not_pickle(hook)) is not None:
+                function = definition_of(hook.call if isinstance(hook, Part) else hook)
+                raise HookDefinitionError(
+                    f"{self!r} does not pickle, because its {event}, {function}, does not ({why}); give a "
+                    "module-level function, or make the set in a function under @factory."
+                )
+        return _remade, ({one: getattr(self, one) for one in _FIELDS},)
+
+    def _wrapped(self) -> dict[str, object]:
+        return {one: getattr(self, one) for one in _SET_BY_WRAPPERS}
 
 
 Hooks: TypeAlias = HookSet[B, O] | HookDict[B, O] | HookObject[B, O] | Sequence["Hooks[B, O]"]
@@ -143,12 +192,66 @@ Hooks: TypeAlias = HookSet[B, O] | HookDict[B, O] | HookObject[B, O] | Sequence[
 
 def changed(hook_set: HookSet[B, O], **changes: object) -> HookSet[B, O]:
     """A copy of `hook_set` with some fields replaced."""
-    copy: HookSet[B, O] = object.__new__(HookSet)
-    copy.__attrs_init__(**{**{one: getattr(hook_set, one) for one in _FIELDS}, **changes})  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    return copy
+    return _remade({**{one: getattr(hook_set, one) for one in _FIELDS}, **changes})
 
 
+def _remade(values: dict[str, Any]) -> HookSet[Any, Any]:
+    """A set of these fields, which are known to be right."""
+    made: HookSet[Any, Any] = object.__new__(HookSet)
+    made.__attrs_init__(**values)  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    return made
+
+
+ComparedByEquality.register(HookSet)
 _FIELDS = tuple(one.name for one in fields(HookSet))
+_OF_VALUES = tuple(one for one in _FIELDS if one not in ("slots", "init"))
+_SET_BY_WRAPPERS = ("name", "order", "ranks", "devices", "when", "quarantined", "timed")
+
+
+def _made_by_settings(settings: Settings, wrapped: dict[str, object]) -> HookSet[Any, Any]:
+    return changed(settings.made_again(), settings=settings, **wrapped)
+
+
+P = ParamSpec("P")
+
+
+def factory(f: Callable[P, HookSet[B, O]]) -> Callable[P, HookSet[B, O]]:
+    """Let the sets that a function makes know the function and its arguments: their `settings`.
+
+    Such sets are equal and hashed by these, are shown and pickled by them (the function is called again), and a run
+    that goes on tells which argument changed. The function is one of a module's top level, gives one set, and gives
+    an equal one whenever it is called with equal arguments. Where it calls another factory, its own settings count.
+
+    Raises:
+        HookDefinitionError: when it is called and gives anything but one `HookSet`.
+
+    Example:
+        >>> from trainhooks import Stop
+        >>> @factory
+        ... def stop_after(updates: int, *, reason: str = "enough") -> HookSet:
+        ...     stop = lambda ctx: Stop(reason) if ctx.at.updates >= updates else None
+        ...     return HookSet(name="stop_after", on_batch_end=stop)
+        >>> stop_after(5), stop_after(5) == stop_after(updates=5), stop_after(5) == stop_after(6)
+        (stop_after(updates=5), True, False)
+        >>> dict(stop_after(5).settings.arguments)
+        {'updates': 5, 'reason': 'enough'}
+    """
+    if not callable(f):
+        raise HookDefinitionError(f"factory decorates a function that gives a HookSet, got {shown(f)}.")
+
+    @functools.wraps(f)
+    def make(*args: P.args, **kwargs: P.kwargs) -> HookSet[B, O]:
+        called = called_with(make, args, kwargs)
+        settings = Settings.of(make, called)
+        made = cast("Callable[..., object]", f)(*called.args, **called.kwargs)
+        if not isinstance(made, HookSet):
+            raise HookDefinitionError(
+                f"{name_of(f)} is under @factory, so it gives one HookSet, and it gave {shown(made)}; take the "
+                "decorator off, or give the sets one by one."
+            )
+        return changed(cast("HookSet[B, O]", made), settings=settings)
+
+    return make
 
 
 def joined(*hook_sets: HookSet[B, O], **changes: object) -> HookSet[B, O]:
@@ -161,7 +264,7 @@ def joined(*hook_sets: HookSet[B, O], **changes: object) -> HookSet[B, O]:
         for event in EVENTS
         if any(one.hooks(event) for one in hook_sets)
     )
-    return changed(hook_sets[0], **{"slots": slots, "when": None, **changes})
+    return changed(hook_sets[0], **{"slots": slots, "when": None, "settings": None, **changes})
 
 
 def _only_when(trigger: Trigger | None, entry: Entry) -> Entry:
@@ -229,9 +332,10 @@ def _name(name: object) -> str:
 
 
 def _integer(order: object) -> int:
-    if not isinstance(order, int):
+    number = whole_number(order)
+    if number is None:
         raise HookDefinitionError(f"order is a whole number, got {order!r}.")
-    return order
+    return number
 
 
 def _names(key: str, names: object) -> frozenset[str]:
@@ -255,7 +359,10 @@ def _ranks(key: str, ranks: object) -> frozenset[int] | None:
         return None
     if isinstance(ranks, str) or not isinstance(ranks, Collection) or not ranks:
         raise HookDefinitionError(f"{key} is a set of ranks or None, got {ranks!r}; write {key}={{0}}.")
-    return frozenset(cast("Collection[int]", ranks))
+    numbers = [whole_number(rank, 0) for rank in cast("Collection[object]", ranks)]
+    if None in numbers:
+        raise HookDefinitionError(f"{key} is a set of ranks, whole numbers from 0 on, or None, got {ranks!r}.")
+    return frozenset(cast("list[int]", numbers))
 
 
 def _governed(events: object, hooks: Mapping[str, object]) -> frozenset[str] | None:
@@ -268,6 +375,12 @@ def _governed(events: object, hooks: Mapping[str, object]) -> frozenset[str] | N
             f"and the set has hooks on {', '.join(event for event in EVENTS if hooks.get(event))}."
         )
     return governed
+
+
+def _settings(settings: object) -> Settings | None:
+    if not isinstance(settings, Settings | None):
+        raise HookDefinitionError(f"settings are those of a set that a factory made, or None, got {shown(settings)}.")
+    return settings
 
 
 def _trigger(when: object) -> Trigger | None:

@@ -10,6 +10,7 @@ import operator
 import pickle
 import re
 import sys
+from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import PurePath
@@ -29,6 +30,10 @@ _BY_VALUE = (
 _NAMED = (type, FunctionType, BuiltinFunctionType, MethodType)
 _SECRET = re.compile(r"(^|_)(password|passwd|secret|token|api_?key|credentials?)$")
 _LONGEST = 1_000
+
+
+class ComparedByEquality(ABC):  # noqa: B024
+    """Classes whose objects are compared by their own `==` and hash where they are arguments of a factory."""
 
 
 def key_of(value: object) -> object:
@@ -54,8 +59,8 @@ def key_of(value: object) -> object:
         return set, frozenset(key_of(one) for one in cast("set[object]", value))
     if isinstance(value, MethodType):
         return MethodType, _Itself(value.__self__), value.__func__
-    if hasattr(kind, "comparison_key"):
-        return kind, cast("Any", value).comparison_key
+    if isinstance(value, ComparedByEquality):
+        return kind, value
     if (fields := _fields_of_record(kind)) is not None:
         return kind, *(key_of(getattr(value, name)) for name in fields)
     return _Itself(value)
@@ -97,7 +102,8 @@ def _text(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{told(key)}: {told(one)}' for key, one in _items(cast('object', value)))}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(told(one) for one in cast('list[object]', value))}]"
+        parts = [told(one) for one in cast("list[object]", value)]
+        return f"[{', '.join(parts)}]" if isinstance(value, list) else f"({', '.join(parts)}{',' * (len(parts) == 1)})"
     if isinstance(value, set | frozenset):
         return f"{{{', '.join(sorted(told(one) for one in cast('set[object]', value)))}}}"
     if isinstance(value, _NAMED):
@@ -175,17 +181,18 @@ class Settings:
 
     def _differing(self) -> Iterator[str]:
         """The arguments that differ from the defaults, cut short."""
-        for parameter in inspect.signature(self.factory).parameters.values():
-            value = self._given[parameter.name]
-            match parameter.kind:
-                case parameter.VAR_POSITIONAL:
-                    yield from (_cut(told(one)) for one in cast("tuple[object, ...]", value))
-                case parameter.VAR_KEYWORD:
-                    yield from (f"{name}={_cut(_hidden(str(name), one) or told(one))}" for name, one in _items(value))
-                case _ if parameter.default is parameter.empty or key_of(value) != key_of(parameter.default):
-                    yield f"{parameter.name}={_cut(_hidden(parameter.name, value) or told(value))}"
-                case _:
-                    pass
+        parameters = inspect.signature(self.factory).parameters.values()
+        by_place = any(one.kind == one.VAR_POSITIONAL and self._given[one.name] for one in parameters)
+        for parameter in parameters:
+            name, value, kind = parameter.name, self._given[parameter.name], parameter.kind
+            if kind == parameter.VAR_POSITIONAL:
+                yield from (_cut(told(one)) for one in cast("tuple[object, ...]", value))
+            elif kind == parameter.VAR_KEYWORD:
+                yield from (f"{key}={_text_of(str(key), one)}" for key, one in _items(value))
+            elif kind == parameter.POSITIONAL_ONLY or (by_place and kind == parameter.POSITIONAL_OR_KEYWORD):
+                yield _text_of(name, value)
+            elif parameter.default is parameter.empty or key_of(value) != key_of(parameter.default):
+                yield f"{name}={_text_of(name, value)}"
 
 
 def called_with(
@@ -279,6 +286,10 @@ def _frozen(value: object) -> object:
 
 def _hidden(name: str, value: object) -> str | None:
     return "'***'" if isinstance(value, str) and _SECRET.search(name.lower()) else None
+
+
+def _text_of(name: str, value: object) -> str:
+    return _cut(_hidden(name, value) or told(value))
 
 
 def _cut(text: str) -> str:

@@ -33,6 +33,7 @@ from .contexts import (
     TrainBegin,
     TrainEnd,
 )
+from .settings import Settings
 from .triggers import Trigger
 from .values import Metrics
 
@@ -137,6 +138,7 @@ class Keys(TypedDict, total=False):
     when: Trigger | None
     quarantined: bool
     timed: bool
+    settings: Settings | None
 
 
 class HookDict(Slots[B, O], Keys, Generic[B, O], total=False):

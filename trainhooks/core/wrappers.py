@@ -22,6 +22,7 @@ from .binding import Hook, Scope
 from .definitions import definition_of
 from .events import EVENTS, EventSpec, Kind
 from .hookset import Entry, Hooks, HookSet, changed, flatten, part_of
+from .settings import whole_number
 from .triggers import Trigger, both
 
 B = TypeVar("B", default=Any)
@@ -45,13 +46,13 @@ def when(trigger: Trigger, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
 
 def for_rank(rank: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only in the process of this global rank, from 0."""
-    _check_rank("for_rank", rank)
+    rank = _rank("for_rank", rank)
     return tuple(changed(one, ranks=_narrowed("for_rank", one, one.ranks, rank)) for one in _sets(hooks))
 
 
 def for_device(index: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only in the process with this index within its node, from 0, on every node."""
-    _check_rank("for_device", index)
+    index = _rank("for_device", index)
     return tuple(changed(one, devices=_narrowed("for_device", one, one.devices, index)) for one in _sets(hooks))
 
 
@@ -63,9 +64,10 @@ def named(name: str, hook: Hooks[B, O]) -> HookSet[B, O]:
 
 def ordered(order: int, hook: Hooks[B, O]) -> HookSet[B, O]:
     """The same hook set at another place: lower orders come first, in every event."""
-    if not isinstance(order, int):
+    number = whole_number(order)
+    if number is None:
         raise HookDefinitionError(f"ordered wants a whole number first, got {order!r}.")
-    return changed(_single("ordered", hook), order=order)
+    return changed(_single("ordered", hook), order=number)
 
 
 def quarantine(*hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
@@ -106,9 +108,11 @@ def _check_name(name: object) -> None:
         raise HookDefinitionError(f"named wants a name first, got {name!r}.")
 
 
-def _check_rank(word: str, rank: object) -> None:
-    if not isinstance(rank, int) or rank < 0:
+def _rank(word: str, rank: object) -> int:
+    number = whole_number(rank, 0)
+    if number is None:
         raise HookDefinitionError(f"{word} takes a rank, a whole number from 0 on, got {rank!r}.")
+    return number
 
 
 def _narrowed(word: str, one: HookSet, ranks: frozenset[int] | None, rank: int) -> frozenset[int]:

@@ -8,13 +8,14 @@ from typing import TypeAlias, cast
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from trainhooks.core import BatchBegin, HookSet
+from trainhooks.core import BatchBegin, HookSet, factory
 from trainhooks.errors import HookDefinitionError
 
 Mix: TypeAlias = Callable[[Tensor, int, float, random.Random], tuple[Tensor, float]]
 """Takes inputs, the places to roll them by, the share to keep and a stream; gives mixed inputs and the share kept."""
 
 
+@factory
 def mixup(alpha: float = 0.2, *, num_classes: int, probability: float = 1.0) -> HookSet[tuple[Tensor, Tensor]]:
     """Mix every item of a batch `(x, y)` with another one, and their targets in the same proportion.
 
@@ -36,11 +37,12 @@ def mixup(alpha: float = 0.2, *, num_classes: int, probability: float = 1.0) -> 
 
     Example:
         >>> mixup(0.2, num_classes=10)
-        HookSet('mixup': transform_batch)
+        mixup(num_classes=10)
     """
     return _mixing("mixup", _blended, alpha, num_classes, probability)
 
 
+@factory
 def cutmix(alpha: float = 1.0, *, num_classes: int, probability: float = 1.0) -> HookSet[tuple[Tensor, Tensor]]:
     """Paste a box of another image into every image of a batch `(x, y)`, and mix their targets by area.
 
@@ -62,7 +64,7 @@ def cutmix(alpha: float = 1.0, *, num_classes: int, probability: float = 1.0) ->
 
     Example:
         >>> cutmix(1.0, num_classes=10, probability=0.5)
-        HookSet('cutmix': transform_batch)
+        cutmix(num_classes=10, probability=0.5)
     """
     return _mixing("cutmix", _pasted, alpha, num_classes, probability)
 

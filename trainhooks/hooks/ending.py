@@ -10,7 +10,7 @@ import torch
 from attrs import asdict, field, frozen
 from torch import Tensor, nn
 
-from trainhooks.core import Completed, HookSet, Recorded, Stopped, TrainBegin, TrainEnd, stateful
+from trainhooks.core import Completed, HookSet, Recorded, Stopped, TrainBegin, TrainEnd, factory, stateful
 from trainhooks.errors import HookDefinitionError
 from trainhooks.store import slug
 
@@ -29,6 +29,7 @@ class Newest:
     """The values, by name."""
 
 
+@factory
 def save_at_end(results: Results | None = None, *, name: str = "final") -> HookSet:
     """Save the weights, the metrics and results of a run that is completed or stopped, once, at its end.
 
@@ -53,7 +54,7 @@ def save_at_end(results: Results | None = None, *, name: str = "final") -> HookS
 
     Example:
         >>> save_at_end(lambda ctx: {"updates": ctx.at.updates})
-        HookSet('save_at_end': on_train_begin, on_record, on_train_end)
+        save_at_end(results=<lambda>)
     """
     if results is not None and not callable(results):
         raise HookDefinitionError(

@@ -55,8 +55,8 @@ def _schedule(make: Callable[P, Callable[[int], float]]) -> Callable[P, Schedule
     @functools.wraps(make)
     def make_schedule(*args: P.args, **kwargs: P.kwargs) -> Schedule:
         called = called_with(make_schedule, args, kwargs)
-        factor = cast("Callable[..., Callable[[int], float]]", make)(*called.args, **called.kwargs)
-        return Schedule(Settings.of(make_schedule, called), factor)
+        settings = Settings.of(make_schedule, called)
+        return Schedule(settings, cast("Callable[..., Callable[[int], float]]", make)(*called.args, **called.kwargs))
 
     return make_schedule
 

@@ -8,7 +8,7 @@ from typing import final
 from attrs import frozen
 from torch import nn
 
-from trainhooks.core import HookSet, OptimizerStepped, TrainBegin, stateful
+from trainhooks.core import HookSet, OptimizerStepped, TrainBegin, factory, stateful
 from trainhooks.errors import RunDefinitionError
 
 from .arguments import check_count, check_words
@@ -26,6 +26,7 @@ class Frozen:
     """Names of the parameters that it keeps frozen."""
 
 
+@factory
 def freeze(*patterns: str, until: int | None = None) -> HookSet:
     """Keep the parameters whose names match as they are, until a count of updates or the run's end.
 
@@ -51,7 +52,7 @@ def freeze(*patterns: str, until: int | None = None) -> HookSet:
 
     Example:
         >>> freeze("encoder.*", until=1_000)
-        HookSet('freeze': around_train, on_after_optimizer_step)
+        freeze('encoder.*', until=1000)
     """
     check_words("freeze", "patterns of parameter names", patterns)
     if until is not None:

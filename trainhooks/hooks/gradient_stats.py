@@ -10,7 +10,7 @@ import torch
 from attrs import evolve, field, frozen
 from torch import Tensor, nn
 
-from trainhooks.core import EpochBegin, EpochEnd, GradientsReady, HookSet, Record, TrainBegin, stateful
+from trainhooks.core import EpochBegin, EpochEnd, GradientsReady, HookSet, Record, TrainBegin, factory, stateful
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .arguments import check_count
@@ -18,6 +18,7 @@ from .pictures import Histogram, histogram_drawer
 from .shards import Shard, whole
 
 
+@factory
 def grad_stats(*patterns: str) -> HookSet:
     """Record the mean, standard deviation, zero ratio and norm of each parameter's final gradient.
 
@@ -38,7 +39,7 @@ def grad_stats(*patterns: str) -> HookSet:
 
     Example:
         >>> grad_stats("*.weight")
-        HookSet('grad_stats': on_after_gradient_update)
+        grad_stats('*.weight')
     """
     wanted = _checked("grad_stats", patterns)
 
@@ -72,6 +73,7 @@ class Newest:
     """Copies of the final gradients of the epoch's last update, by parameter."""
 
 
+@factory
 def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 50) -> HookSet:
     """Draw a histogram of each parameter's final gradient in an epoch's last update, one picture an epoch.
 
@@ -94,7 +96,7 @@ def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 5
 
     Example:
         >>> grad_histogram("runs/first/gradients", "*.weight")
-        HookSet('grad_histogram': on_epoch_begin, on_after_gradient_update, on_epoch_end)
+        grad_histogram('runs/first/gradients', '*.weight')
     """
     wanted = _checked("grad_histogram", patterns)
     check_count("grad_histogram", "bins", bins, 1)

@@ -6,13 +6,14 @@ import torch
 from attrs import evolve
 from torch.nn.utils import clip_grad_value_
 
-from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate, put_gradients
+from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate, factory, put_gradients
 from trainhooks.errors import HookDefinitionError
 
 from .arguments import check_number
 from .shards import norm_of, own_part, part_like
 
 
+@factory
 def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
     """Scale the gradients of each update down so that the norm of all of them together is at most `max_norm`.
 
@@ -32,7 +33,7 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
 
     Example:
         >>> clip_grad_norm(1.0)
-        HookSet('clip_grad_norm': transform_gradients)
+        clip_grad_norm(max_norm=1.0)
     """
     _check_positive("clip_grad_norm", "max_norm", max_norm)
     _check_positive("clip_grad_norm", "norm_type", norm_type)
@@ -47,6 +48,7 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> HookSet:
     return HookSet(name="clip_grad_norm", writes=writes, collective=True, transform_gradients=transform_gradients)
 
 
+@factory
 def clip_grad_value(clip_value: float) -> HookSet:
     """Clamp every element of each update's gradients to [-`clip_value`, `clip_value`].
 
@@ -60,7 +62,7 @@ def clip_grad_value(clip_value: float) -> HookSet:
 
     Example:
         >>> clip_grad_value(0.5)
-        HookSet('clip_grad_value': transform_gradients)
+        clip_grad_value(clip_value=0.5)
     """
     _check_positive("clip_grad_value", "clip_value", clip_value)
 
@@ -79,6 +81,7 @@ def clip_grad_value(clip_value: float) -> HookSet:
     return HookSet(name="clip_grad_value", writes=writes, collective=True, transform_gradients=transform_gradients)
 
 
+@factory
 def skip_nonfinite_update() -> HookSet:
     """Skip an update whose final gradients have a norm that is NaN or infinite.
 
@@ -90,7 +93,7 @@ def skip_nonfinite_update() -> HookSet:
 
     Example:
         >>> skip_nonfinite_update()
-        HookSet('skip_nonfinite_update': on_after_gradient_update)
+        skip_nonfinite_update()
     """
 
     def on_after_gradient_update(ctx: GradientsReady) -> SkipUpdate | None:
@@ -104,6 +107,7 @@ def skip_nonfinite_update() -> HookSet:
     )  # fmt: skip
 
 
+@factory
 def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
     """Add Gaussian noise to every element of each update's gradients.
 
@@ -123,7 +127,7 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
 
     Example:
         >>> grad_noise(0.1, decay=0.55)
-        HookSet('grad_noise': transform_gradients)
+        grad_noise(std=0.1, decay=0.55)
     """
     _check_positive("grad_noise", "std", std)
     check_number("grad_noise", "std", std)

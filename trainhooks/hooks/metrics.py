@@ -8,7 +8,7 @@ from typing import TextIO, cast, final
 
 from attrs import field, frozen
 
-from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, TrainEnd, name_of, stateful
+from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, TrainEnd, factory, name_of, stateful
 from trainhooks.errors import HookDefinitionError, MissingValueError
 
 
@@ -23,6 +23,7 @@ class Renamed:
     """All names that evaluations of the run had."""
 
 
+@factory
 def rename_metrics(
     names: Mapping[str, str] | Callable[[str], str], *, strict: bool = True, provides: Collection[str] = ()
 ) -> HookSet:
@@ -128,6 +129,7 @@ class Reported:
     """How often each had been recorded then."""
 
 
+@factory
 def performance_report(*, names: Collection[str] = ("*",), stream: TextIO | None = None) -> HookSet:
     """Print a table of the metrics at each epoch's end, and at the end of each evaluation within an epoch.
 

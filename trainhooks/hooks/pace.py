@@ -19,6 +19,7 @@ from trainhooks.core import (
     Record,
     Run,
     TrainBegin,
+    factory,
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
@@ -75,6 +76,7 @@ class Pace:
         """Nothing."""
 
 
+@factory
 def throughput(
     *,
     items: Callable[[Any], float | Tensor] | None = None,

@@ -9,7 +9,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, HookSet, stateful
+from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, HookSet, factory, stateful
 from trainhooks.distributed import Ranks
 from trainhooks.errors import HookDefinitionError
 
@@ -36,6 +36,7 @@ class Predictions:
 Finished: TypeAlias = Callable[[EvaluationEnd, Predictions], Predictions]
 
 
+@factory
 def collect_predictions(name: str) -> HookSet:
     """Keep the outputs and targets of the newest evaluation of one name, on their device.
 
@@ -52,7 +53,7 @@ def collect_predictions(name: str) -> HookSet:
 
     Example:
         >>> collect_predictions("val")
-        HookSet('collect_predictions': on_evaluation_begin, on_after_batch_prediction, on_evaluation_end)
+        collect_predictions(name='val')
     """
     _check_name("collect_predictions", name)
 
@@ -62,6 +63,7 @@ def collect_predictions(name: str) -> HookSet:
     return _collecting("collect_predictions", name, keep)
 
 
+@factory
 def write_predictions(
     folder: str | os.PathLike[str] | Callable[[EvaluationEnd], str | os.PathLike[str]], *, name: str | None = None
 ) -> HookSet:
@@ -125,7 +127,7 @@ def _collecting(factory: str, name: str | None, finished: Finished, *, collectiv
         return finished(ctx, whole), None
 
     return stateful(
-        factory, Predictions, reads=frozenset() if name is None else frozenset({f"{name}/loss"}),
+        factory, Predictions, reads=frozenset[str]() if name is None else frozenset({f"{name}/loss"}),
         collective=collective, on_evaluation_begin=begin, on_after_batch_prediction=take, on_evaluation_end=end,
     )  # fmt: skip
 

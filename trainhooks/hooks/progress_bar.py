@@ -18,6 +18,7 @@ from trainhooks.core import (
     Stopped,
     TrainBegin,
     TrainEnd,
+    factory,
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
@@ -90,6 +91,7 @@ class Screen:
         """Nothing."""
 
 
+@factory
 def progress(
     *, redraws_per_second: float = 5.0, console: "Console | None" = None, clock: Callable[[], float] = time.monotonic
 ) -> HookSet:

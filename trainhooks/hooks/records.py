@@ -11,7 +11,7 @@ from typing import Any, final
 
 from attrs import define, field, frozen
 
-from trainhooks.core import HookSet, Progress, Recorded, TrainBegin, Unit, stateful
+from trainhooks.core import HookSet, Progress, Recorded, TrainBegin, Unit, factory, stateful
 
 _COUNTS = ("epoch", "updates", "batches")
 
@@ -47,6 +47,7 @@ class History:
         return [(getattr(one.at, unit), one.values[name]) for one in self.entries if name in one.values]
 
 
+@factory
 def history() -> HookSet:
     """Keep every record of the run in memory, as the state `result.hook_states["history"]`, a `History`.
 
@@ -54,7 +55,7 @@ def history() -> HookSet:
 
     Example:
         >>> history()
-        HookSet('history': on_record)
+        history()
     """
 
     def on_record(ctx: Recorded, kept: History) -> tuple[History, None]:
@@ -101,6 +102,7 @@ class Sheet:
         _replace(self.file, kept + (_line(self.columns, self.row) if self.row else b""))
 
 
+@factory
 def csv(path: str | os.PathLike[str]) -> HookSet:
     """Write what the run records to a file of comma-separated values, a row for each moment at which anything is.
 
@@ -122,7 +124,7 @@ def csv(path: str | os.PathLike[str]) -> HookSet:
 
     Example:
         >>> csv("runs/first/metrics.csv")
-        HookSet('csv': on_record)
+        csv(path='runs/first/metrics.csv')
     """
     file = Path(path)
 

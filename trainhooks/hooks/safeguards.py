@@ -9,7 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from trainhooks.core import BatchEnd, EpochEnd, HookSet, Run, Stop, TrainBegin, stateful
+from trainhooks.core import BatchEnd, EpochEnd, HookSet, Run, Stop, TrainBegin, factory, stateful
 
 from .arguments import check_count, check_number
 from .shards import ranks_of
@@ -26,6 +26,7 @@ class Nonfinite:
     """The first update with a loss that was not finite, 0-d int64 on the loss's device; the greatest int64 for none."""
 
 
+@factory
 def stop_on_nonfinite(*, lag: int = 50) -> HookSet:
     """Stop when a loss is NaN or infinite, and name the update at which it first was.
 
@@ -44,7 +45,7 @@ def stop_on_nonfinite(*, lag: int = 50) -> HookSet:
 
     Example:
         >>> stop_on_nonfinite()
-        HookSet('stop_on_nonfinite': on_batch_end, on_epoch_end)
+        stop_on_nonfinite()
     """
     check_count("stop_on_nonfinite", "lag", lag, 1)
 
@@ -93,6 +94,7 @@ class Began:
     """The clock when this process began to train, in seconds."""
 
 
+@factory
 def time_limit(seconds: float, *, clock: Callable[[], float] = time.monotonic) -> HookSet:
     """Stop at the first batch's end at which so many seconds have passed since this process began to train.
 
@@ -107,7 +109,7 @@ def time_limit(seconds: float, *, clock: Callable[[], float] = time.monotonic) -
 
     Example:
         >>> time_limit(8 * 3600)
-        HookSet('time_limit': on_train_begin, on_batch_end)
+        time_limit(seconds=28800)
     """
     check_number("time_limit", "seconds", seconds)
 

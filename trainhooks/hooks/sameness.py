@@ -8,7 +8,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, HookSet, Stop, stateful
+from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, HookSet, Stop, factory, stateful
 from trainhooks.distributed import Ranks
 from trainhooks.errors import HookDefinitionError
 
@@ -29,6 +29,7 @@ class Alike:
     """Predictions so far."""
 
 
+@factory
 def stop_on_constant_predictions(
     evaluation: str,
     *,
@@ -54,7 +55,7 @@ def stop_on_constant_predictions(
 
     Example:
         >>> stop_on_constant_predictions("val", prediction_of=lambda logits: logits.argmax(-1))
-        HookSet('stop_on_constant_predictions': on_evaluation_begin, on_after_batch_prediction, on_evaluation_end)
+        stop_on_constant_predictions(evaluation='val', prediction_of=<lambda>)
     """
     _check_constant(evaluation, value)
     instead = "prediction_of=lambda output: ..."

@@ -14,6 +14,7 @@ from trainhooks.core import (
     Trigger,
     alternatives,
     every,
+    factory,
     joined,
     stateful,
 )
@@ -37,6 +38,7 @@ class BestSoFar:
     """How often the value had been recorded when it was last judged."""
 
 
+@factory
 def checkpoint(
     *,
     when: Trigger | None = every(1, "epochs"),
@@ -72,7 +74,7 @@ def checkpoint(
 
     Example:
         >>> checkpoint(when=every(500, "updates"), keep_last=3, keep_best=("val/acc", "max"))
-        HookSet('checkpoint': on_after_optimizer_step, on_evaluation_end, on_epoch_end)
+        checkpoint(when=every(500, 'updates'), keep_last=3, keep_best=('val/acc', 'max'))
     """
     _check(when, keep_last, keep_best, keep_every, on_failure)
     save = Save(tag)

@@ -17,6 +17,7 @@ from trainhooks.core import (
     Record,
     Run,
     TrainBegin,
+    factory,
     name_of,
     stateful,
 )
@@ -30,6 +31,7 @@ _WRITES = frozenset({"optimizer"})
 _BEFORE_SCHEDULES = -1_000
 
 
+@factory
 def lr_schedule(factor_of_update: Callable[[int], float] | Sequence[Callable[[int], float]]) -> HookSet:
     """Set every learning rate to its first value times a factor, a plain function of the update count.
 
@@ -50,7 +52,7 @@ def lr_schedule(factor_of_update: Callable[[int], float] | Sequence[Callable[[in
 
     Example:
         >>> lr_schedule(lambda update: min(1.0, (update + 1) / 100))  # linear warm-up over 100 updates
-        HookSet('lr_schedule': on_train_begin, on_after_optimizer_step)
+        lr_schedule(factor_of_update=<lambda>)
     """
     functions = _functions(factor_of_update)
     one_for_all = callable(factor_of_update)
@@ -108,6 +110,7 @@ def _scale(optimizer: Optimizer, functions: Sequence[Callable[[int], float]], up
             group["lr"] = group.setdefault("initial_lr", rate) * factor
 
 
+@factory
 def torch_scheduler(
     factory: Callable[[Optimizer], LRScheduler],
     unit: Literal["updates", "epochs"] = "updates",
@@ -131,7 +134,7 @@ def torch_scheduler(
 
     Example:
         >>> torch_scheduler(lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 10), unit="epochs")
-        HookSet('torch_scheduler': on_epoch_end)
+        torch_scheduler(factory=<lambda>, unit='epochs')
     """
     if not callable(factory):
         raise HookDefinitionError(
@@ -195,6 +198,7 @@ class Plateau:
             one.load_state_dict(saved)
 
 
+@factory
 def reduce_on_plateau(
     monitor: str,
     *,
@@ -230,7 +234,7 @@ def reduce_on_plateau(
 
     Example:
         >>> reduce_on_plateau("val/loss", mode="min", patience=3)
-        HookSet('reduce_on_plateau': on_evaluation_end, on_epoch_end)
+        reduce_on_plateau(monitor='val/loss', mode='min', patience=3)
     """
     check_monitor("reduce_on_plateau", monitor, mode)
     check_fraction("reduce_on_plateau", "factor", factor)
@@ -261,6 +265,7 @@ def reduce_on_plateau(
     )  # fmt: skip
 
 
+@factory
 def value_schedule(set_value: Callable[[Run, float], object], value_of_update: Callable[[int], float]) -> HookSet:
     """Set any number to a plain function of the update count: a momentum, a weight decay, a dropout rate.
 
@@ -280,11 +285,11 @@ def value_schedule(set_value: Callable[[Run, float], object], value_of_update: C
         ...     for group in run.optimizers[0].param_groups:
         ...         group["momentum"] = momentum
         >>> value_schedule(set_momentum, lambda update: min(0.95, 0.85 + update / 10_000))
-        HookSet('value_schedule': on_train_begin, on_after_optimizer_step)
+        value_schedule(set_value=set_momentum, value_of_update=<lambda>)
         >>> def set_dropout(run, p):
         ...     run.model.get_submodule("dropout").p = p
         >>> value_schedule(set_dropout, lambda update: 0.5 if update < 1_000 else 0.1)
-        HookSet('value_schedule': on_train_begin, on_after_optimizer_step)
+        value_schedule(set_value=set_dropout, value_of_update=<lambda>)
     """
     instead = "value_schedule(set_value, value_of_update), with set_value(run, value)"
     check_function("value_schedule", "set_value", set_value, instead)
@@ -305,6 +310,7 @@ def value_schedule(set_value: Callable[[Run, float], object], value_of_update: C
     )
 
 
+@factory
 def lr_monitor() -> HookSet:
     """Record the learning rate of each parameter group with which each update was made.
 
@@ -318,7 +324,7 @@ def lr_monitor() -> HookSet:
 
     Example:
         >>> lr_monitor()
-        HookSet('lr_monitor': on_after_optimizer_step)
+        lr_monitor()
     """
 
     def on_after_optimizer_step(ctx: OptimizerStepped) -> Record | None:

@@ -6,7 +6,7 @@ from typing import final
 
 from attrs import evolve, field, frozen
 
-from trainhooks.core import HookSet, Recorded, Run, TrainBegin, TrainEnd, stateful
+from trainhooks.core import HookSet, Recorded, Run, TrainBegin, TrainEnd, factory, stateful
 
 from .arguments import check_count
 from .artifacts import run_folder
@@ -27,6 +27,7 @@ class Segments:
     """Their length, in characters."""
 
 
+@factory
 def jsonl(*, segment: int = 65_536) -> HookSet:
     """Write what the run records to its folder as lines of JSON, in segments that are never changed.
 
@@ -46,7 +47,7 @@ def jsonl(*, segment: int = 65_536) -> HookSet:
 
     Example:
         >>> jsonl()
-        HookSet('jsonl': on_train_begin, on_record, on_train_end)
+        jsonl()
     """
     check_count("jsonl", "segment", segment, 1)
 

@@ -15,7 +15,7 @@ from typing import cast
 
 import torch
 
-from trainhooks.core import HookSet, TrainBegin
+from trainhooks.core import HookSet, TrainBegin, factory
 from trainhooks.errors import RunDefinitionError
 from trainhooks.store import Experiment, Store, stored
 
@@ -28,6 +28,7 @@ _LEFT_OUT = ("__pycache__", "node_modules")
 _GIT_SECONDS = 20.0
 
 
+@factory
 def save_source(folders: Paths = (), *, packages: bool = True, max_bytes: int = 50_000_000) -> HookSet:
     """Save what a run is made with, when it begins; when it goes on, only if something changed.
 
@@ -51,7 +52,7 @@ def save_source(folders: Paths = (), *, packages: bool = True, max_bytes: int = 
 
     Example:
         >>> save_source("my_package", packages=False)
-        HookSet('save_source': on_train_begin)
+        save_source(folders='my_package', packages=False)
     """
     given = paths_of("save_source", "folders", folders)
     check_count("save_source", "max_bytes", max_bytes, 1)

@@ -16,6 +16,7 @@ from trainhooks.core import (
     Stop,
     Stopped,
     TrainEnd,
+    factory,
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
@@ -55,6 +56,7 @@ class Streak:
     """How often the value had been recorded when it was last judged."""
 
 
+@factory
 def early_stopping(
     monitor: str,
     *,
@@ -90,7 +92,7 @@ def early_stopping(
 
     Example:
         >>> early_stopping("val/loss", mode="min", patience=3)
-        HookSet('early_stopping': on_evaluation_end, on_epoch_end)
+        early_stopping(monitor='val/loss', mode='min')
     """
     check_monitor("early_stopping", monitor, mode)
     check_count("early_stopping", "patience", patience, 0)
@@ -122,6 +124,7 @@ def early_stopping(
     )  # fmt: skip
 
 
+@factory
 def threshold_stopping(monitor: str, *, mode: Mode, divergence_threshold: float, patience: int = 1) -> HookSet:
     """Stop at the `patience`-th value in a row that is worse than `divergence_threshold`.
 
@@ -139,7 +142,7 @@ def threshold_stopping(monitor: str, *, mode: Mode, divergence_threshold: float,
 
     Example:
         >>> threshold_stopping("train/loss", mode="min", divergence_threshold=20.0, patience=2)
-        HookSet('threshold_stopping': on_evaluation_end, on_epoch_end)
+        threshold_stopping(monitor='train/loss', mode='min', divergence_threshold=20.0, patience=2)
     """
     check_monitor("threshold_stopping", monitor, mode)
     check_count("threshold_stopping", "patience", patience, 0)

@@ -10,7 +10,7 @@ from typing import Any, cast, final
 from attrs import define
 from torch import profiler as torch_profiler
 
-from trainhooks.core import BatchEnd, HookSet, TrainBegin, stateful
+from trainhooks.core import BatchEnd, HookSet, TrainBegin, factory, stateful
 from trainhooks.errors import HookDefinitionError
 
 
@@ -30,6 +30,7 @@ class Tracing:
         """Nothing."""
 
 
+@factory
 def profiler(
     folder: str | os.PathLike[str], *, wait: int = 1, warmup: int = 1, active: int = 3, repeat: int = 1
 ) -> HookSet:
@@ -55,7 +56,7 @@ def profiler(
 
     Example:
         >>> profiler("runs/first/traces", active=10)
-        HookSet('profiler': around_train, on_batch_end)
+        profiler(folder='runs/first/traces', active=10)
     """
     _check(folder, {"wait": wait, "warmup": warmup, "active": active, "repeat": repeat})
     where = Path(folder)

@@ -18,6 +18,7 @@ from trainhooks.core import (
     Trigger,
     alternatives,
     every,
+    factory,
     joined,
     stateful,
 )
@@ -64,6 +65,7 @@ class Uploads:
     """Whether the place to send to was tried."""
 
 
+@factory
 def upload(
     paths: Paths, *, when: Trigger = every(1, "epochs"), destination: PartialDestination = _THE_EXPERIMENTS
 ) -> HookSet:
@@ -92,7 +94,7 @@ def upload(
 
     Example:
         >>> upload(["training.log", "plots/**/*.png"], when=every(500, "updates"))
-        HookSet('upload': on_train_begin, on_batch_end, on_train_end)
+        upload(paths=['training.log', 'plots/**/*.png'], when=every(500, 'updates'))
     """
     patterns = paths_of("upload", "paths", paths)
     if not patterns:

@@ -19,6 +19,7 @@ from trainhooks.core import (
     OptimizerStepped,
     Record,
     TrainBegin,
+    factory,
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
@@ -29,6 +30,7 @@ _PHASES = ("data", "forward_backward", "update", "evaluation", "other")
 _BYTES_OF_A_KIBIBYTE = 1024
 
 
+@factory
 def timing(*, updates: int | None = None, clock: Callable[[], float] = time.perf_counter) -> HookSet:
     """Record how many seconds went into each phase, as `time/<phase>`, once an epoch or every so many updates.
 
@@ -105,6 +107,7 @@ def _evaluating(ctx: EvaluationBegin, watch: Stopwatch) -> AbstractContextManage
     return watch.during("evaluation", before="other")
 
 
+@factory
 def memory() -> HookSet:
     """Record the greatest amounts of memory that the process has held so far, in bytes, at each epoch's end.
 
@@ -120,7 +123,7 @@ def memory() -> HookSet:
 
     Example:
         >>> memory()
-        HookSet('memory': on_epoch_end)
+        memory()
     """
     resource = _resource()
 

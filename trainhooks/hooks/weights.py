@@ -19,6 +19,7 @@ from trainhooks.core import (
     Stopped,
     Swapped,
     TrainEnd,
+    factory,
     name_of,
     stateful,
 )
@@ -57,6 +58,7 @@ class Average:
         return {**self.parameters, **self.buffers}
 
 
+@factory
 def ema(
     decay: float | Callable[[int], float],
     *,
@@ -97,12 +99,13 @@ def ema(
 
     Example:
         >>> ema(0.999)
-        HookSet('ema': on_after_optimizer_step, around_evaluation)
+        ema(decay=0.999)
     """
     check_count("ema", "start", start, 0)
     return _averaging("ema", _fading(decay), start, every, buffers, evaluations, apply_at_end=apply_at_end)
 
 
+@factory
 def swa(
     *,
     start: int,
@@ -135,7 +138,7 @@ def swa(
 
     Example:
         >>> swa(start=10_000, every=500)
-        HookSet('swa': on_after_optimizer_step, around_evaluation)
+        swa(start=10000, every=500)
     """
     check_count("swa", "start", start, 1)
     return _averaging("swa", lambda updates: _equally, start, every, buffers, evaluations, apply_at_end=apply_at_end)

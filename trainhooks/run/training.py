@@ -39,7 +39,6 @@ from .validation import (
     check_data,
     check_experiment,
     check_model,
-    check_seed,
     check_totals,
     check_words,
     device_of,
@@ -127,8 +126,7 @@ def train(
     """
     check_model(model)
     epochs, max_updates, accumulate = check_totals(epochs, max_updates, accumulate)
-    check_words(precision, on_interrupt)
-    seed = check_seed(seed)
+    seed = check_words(precision, on_interrupt, seed)
     check_data(data, epochs, alone=parallel is None)
     table = compose(hooks)
     resume = check_experiment(experiment, resume, data, table)

@@ -37,16 +37,12 @@ def _count(name: str, value: object, least: int) -> int:
     return count
 
 
-def check_words(precision: object, on_interrupt: object) -> None:
-    """Refuse words that are none of those that we know."""
+def check_words(precision: object, on_interrupt: object, seed: object) -> int | None:
+    """The seed as an int, or None; words that are none of those that we know are refused."""
     if precision not in _PRECISIONS:
         raise RunDefinitionError(f"precision is {_listed(_PRECISIONS)}, got {precision!r}.")
     if on_interrupt not in _INTERRUPT:
         raise RunDefinitionError(f"on_interrupt is {_listed(_INTERRUPT)}, got {on_interrupt!r}.")
-
-
-def check_seed(seed: object) -> int | None:
-    """The seed as an int, or None; anything else is refused."""
     number = whole_number(seed)
     if seed is not None and number is None:
         raise RunDefinitionError(f"seed is a whole number or None, got {seed!r}.")
@@ -86,7 +82,7 @@ def check_iterable(data: object, what: str) -> None:
         )
 
 
-def check_experiment(experiment: object, resume: object, data: object, sets: Iterable[HookSet]) -> None:
+def check_experiment(experiment: object, resume: _Resume, data: object, sets: Iterable[HookSet]) -> _Resume:
     """Refuse what saves or goes on without an experiment, and data that can never go on.
 
     Returns:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainhooks.core import HookSet, Settings, Trigger, told
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 
 _AS_TEXT = (date, time, timedelta, UUID, range, torch.dtype, torch.device, torch.layout, torch.memory_format)
 
@@ -35,7 +35,7 @@ def hyperparams_of(given: object) -> Mapping[str, object]:
     found = _by_name(given)
     if found is None or not all(isinstance(name, str) for name in found):
         raise RunDefinitionError(
-            f"Experiment(hyperparams=...) maps names to values, got {_shown(given)}; give a dict, a dataclass, an "
+            f"Experiment(hyperparams=...) maps names to values, got {shown(given)}; give a dict, a dataclass, an "
             "attrs record, a pydantic model, or a namespace."
         )
     for name, value in found.items():
@@ -75,7 +75,7 @@ def stored(value: object, name: str = "hyperparams") -> Any:
     if _is_told(value):
         return told(value)
     raise RunDefinitionError(
-        f"Experiment(hyperparams=...) got {_shown(value)} as {name}; give numbers, text, and lists and dicts of them, "
+        f"Experiment(hyperparams=...) got {shown(value)} as {name}; give numbers, text, and lists and dicts of them, "
         f"such as str(...) of it, or leave {name} out."
     )
 
@@ -122,12 +122,3 @@ def _is_told(value: object) -> bool:
     if isinstance(value, functools.partial | HookSet | Trigger | type):
         return True
     return hasattr(value, "__qualname__") or isinstance(getattr(cast("Any", value), "settings", None), Settings)
-
-
-def _shown(value: object) -> str:
-    """A short text: never a whole model or tensor."""
-    if isinstance(value, type):
-        return f"the class {told(value)}"
-    kind: type = type(value)
-    text = repr(value) if kind.__module__ == "builtins" and kind is not object else ""
-    return text if 0 < len(text) <= 100 else f"an object of the class {told(kind)}"

@@ -41,6 +41,7 @@ from trainhooks import (
     StepOutput,
     evaluate,
     every,
+    predict,
     stateful,
     supervised,
     train,
@@ -96,6 +97,32 @@ def test_modes_are_restored_after_training_and_within_it() -> None:
         )
     assert seen == [False] * 4
     assert [module.training for module in model.modules()] == before
+
+
+def test_only_random_streams_that_have_changed_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads may draw from the others meanwhile, and would draw the same numbers again."""
+
+    def refuse(state: object) -> None:
+        raise AssertionError("nobody drew from it")
+
+    def draw(model: nn.Module, batch: Batch) -> StepOutput[Tensor]:
+        torch.rand(1)
+        return squares(model, batch)
+
+    def draw_too(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, None]:
+        drawn.append(torch.rand(1).item())
+        return model(batch[0]), batch[1], None
+
+    model, drawn = deep(), list[float]()
+    monkeypatch.setattr(random, "setstate", refuse)
+    monkeypatch.setattr(numpy.random, "set_state", refuse)
+    before = torch.get_rng_state()
+    evaluate(model, batches(2), draw)
+    for _ in predict(model, batches(2), draw_too):
+        assert torch.equal(torch.get_rng_state(), before)
+    assert len(set(drawn)) == 2
+    monkeypatch.setattr(torch, "set_rng_state", refuse)
+    evaluate(model, batches(2), squares)
 
 
 def test_evaluations_and_observers_change_no_trained_parameter() -> None:

@@ -1,5 +1,6 @@
 """Random streams and train and eval modes, put back, so that looking at a model changes nothing about its training."""
 
+import pickle
 import random
 import sys
 import warnings
@@ -38,13 +39,21 @@ class Streams:
             device,
         )
 
-    def restore(self) -> None:
-        """Put them back."""
-        random.setstate(self.python)
-        torch.set_rng_state(self.torch_cpu)
-        if self.torch_device is not None:
-            torch.cuda.set_rng_state(self.torch_device, self.device)
-        if self.numpy is not None:
+    def restore(self, now: "Streams | None" = None) -> None:
+        """Put back those that have changed: they are the process', and other threads may draw from the others.
+
+        Args:
+            now: As they are, if that is known.
+        """
+        now = now or Streams.now(self.device)
+        if now.python != self.python:
+            random.setstate(self.python)
+        if not torch.equal(now.torch_cpu, self.torch_cpu):
+            torch.set_rng_state(self.torch_cpu)
+        if self.torch_device is not None and now.torch_device is not None:
+            if not torch.equal(now.torch_device, self.torch_device):
+                torch.cuda.set_rng_state(self.torch_device, self.device)
+        if self.numpy is not None and pickle.dumps(now.numpy) != pickle.dumps(self.numpy):
             import_module("numpy").random.set_state(self.numpy)
 
     def state(self) -> dict[str, Any]:
@@ -158,11 +167,17 @@ def looking_only(model: nn.Module, device: torch.device) -> Generator[None]:
     """Eval mode without gradients; on leaving, modes and random streams are what they were, also on exceptions."""
     streams = Streams.now(device)
     try:
-        with same_modes(model), torch.no_grad():
-            model.eval()
+        with _in_eval_mode(model):
             yield
     finally:
         streams.restore()
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Generator[None]:
+    with same_modes(model), torch.no_grad():
+        model.eval()
+        yield
 
 
 @final
@@ -176,10 +191,17 @@ class PrivateStreams:
     _stack: ExitStack = field(factory=ExitStack)
 
     def __enter__(self) -> None:
-        self._stack.enter_context(looking_only(self.model, self.device))
-        if self._inside is not None:
-            self._inside.restore()
+        outside = Streams.now(self.device)
+        with ExitStack() as entered:
+            entered.callback(self._leave, outside)
+            if self._inside is not None:
+                self._inside.restore(outside)
+            entered.enter_context(_in_eval_mode(self.model))
+            self._stack = entered.pop_all()
 
     def __exit__(self, *raised: object) -> None:
-        self._inside = Streams.now(self.device)
         self._stack.close()
+
+    def _leave(self, outside: Streams) -> None:
+        self._inside = Streams.now(self.device)
+        outside.restore(self._inside)

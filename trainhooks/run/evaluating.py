@@ -64,9 +64,11 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate a model: the mean of the loss over all items, and metrics.
 
-    Modes, gradients and random streams are afterwards what they were. Hooks hear the events of an evaluation and those
-    of records; a warning names hooks on other events, which never come, and answers that only a run can act on. In a
-    program of several processes each that calls this evaluates for itself, all of the data.
+    Modes, gradients and random streams are afterwards what they were. The global streams are those of the process: a
+    stream that has changed is put back, so what another thread drew from it meanwhile is drawn again. Hooks hear the
+    events of an evaluation and those of records; a warning names hooks on other events, which never come, and answers
+    that only a run can act on. In a program of several processes each that calls this evaluates for itself, all of the
+    data.
 
     Args:
         model: Moved to the device.
@@ -120,7 +122,8 @@ def predict(
     """Predict batch by batch, as the iterator is advanced.
 
     The model is in eval mode and gradients are off only while a batch is predicted: between two batches modes,
-    gradients and random streams are the caller's.
+    gradients and random streams are the caller's. The global streams are those of the process: what another thread
+    draws from one while a batch is predicted, it may draw again.
 
     Args:
         model: Moved to the device.

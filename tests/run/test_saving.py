@@ -31,6 +31,7 @@ from trainhooks import (
     named,
 )
 from trainhooks.hooks import checkpoint
+from trainhooks.hooks.saving import BestSoFar
 
 BY_SCORE: Any = ("val/score", "max")
 UNTYPED: Any = checkpoint
@@ -77,6 +78,25 @@ def test_the_latest_and_the_best_are_kept_and_load(tmp_path: Path) -> None:
         model = linear(seed=8)
         assert load_weights(model, experiment(tmp_path), which=which).step == step
         assert state_of(model) == weights[step]
+
+
+def test_so_many_of_the_best_are_kept_as_asked_for_and_saved_when_a_value_is_among_them(tmp_path: Path) -> None:
+    """Keeps P70."""
+    saved = list[int]()
+    scores = [5, math.nan, 6, 4, 6, 3, 7, 5, 1]  # the highest three: 7 of update 7, 6 of updates 3 and 5
+
+    def note(ctx: CheckpointSaved) -> None:
+        saved.append(ctx.step)
+
+    hooks: Any = [
+        checkpoint(when=None, keep_last=0, keep_best=("val/score", "max", 3), background=False),
+        {"name": "noting", "on_checkpoint_saved": note},
+    ]
+    result = run(tmp_path, hooks, updates=9, evaluations=[scripted(scores)])
+    assert saved == [1, 3, 4, 5, 7]
+    assert steps(result) == [3, 5, 7]
+    assert load_weights(linear(), experiment(tmp_path), which="best").step == 7
+    assert result.hook_states["checkpoint"] == BestSoFar(value=7, judged=9, further=(6, 6))
 
 
 def test_two_policies_of_one_run_do_not_affect_each_other(tmp_path: Path) -> None:
@@ -255,6 +275,8 @@ def test_saves_at_the_same_update_are_several_checkpoints(tmp_path: Path) -> Non
         (lambda: checkpoint(keep_last=-1), "checkpoint takes keep_last as a whole number from 0 on"),
         (lambda: checkpoint(keep_every=0), "checkpoint takes keep_every as a whole number from 1 on"),
         (lambda: UNTYPED(keep_best="val/acc"), "checkpoint takes keep_best as a value and a direction"),
+        (lambda: UNTYPED(keep_best=("val/acc", "max", 0)), "takes the count in keep_best as a whole number from 1 on"),
+        (lambda: UNTYPED(keep_best=("val/acc", "max", 1, 2)), "takes keep_best as a value and a direction"),
         (lambda: UNTYPED(keep_best=("val/acc", "up")), "takes mode='min' if smaller is better"),
         (lambda: UNTYPED(on_failure="cry"), "checkpoint takes on_failure as 'raise' or 'warn'"),
     ],

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar, cast
 
@@ -19,9 +19,13 @@ from .manifest import Manifest, StoredFile, UnknownVersionError, check_version, 
 from .parts import STATE, STATE_FORMAT, STATE_VERSION
 from .shards import SHARDS, Absent, Shards, assembled, group_of, shards_in
 from .tensors import read_tensors
-from .tree import GROUPS, OTHERS, Json, Tree
+from .tree import Json, Tree
 
 T = TypeVar("T")
+
+
+class NoEntryError(CheckpointError):
+    """A checkpoint is whole, and its state has no entry of that name."""
 
 
 def manifests_of(store: Store) -> list[Manifest]:
@@ -85,7 +89,7 @@ def read(
     store: Store,
     manifest: Manifest,
     *,
-    part: str | None = None,
+    part: str | Sequence[str] = (),
     device: torch.device | None = None,
     sharded: bool = True,
 ) -> Tree:
@@ -94,26 +98,23 @@ def read(
     Args:
         store: The run's folder.
         manifest: Which checkpoint.
-        part: The one entry of the state to read, such as `"model"`; None for the whole.
+        part: The one entry of the state to read, such as `"model"` or `("hooks", "ema")`; empty for the whole.
         device: Where the tensors go that were not on the CPU; None leaves them on the CPU.
         sharded: Whether tensors of which each rank held a part are put together; if not, an `Absent` stands for each.
 
     Raises:
-        CheckpointError: if an object is missing, or not as it was written, naming it.
+        CheckpointError: if an object is missing, or not as it was written, naming it; `NoEntryError` if there is no
+            such entry.
         StorageError: if the store cannot be read.
     """
-    skeleton = _skeleton(store, manifest)
-    shards = shards_of(store, manifest)
-    group = None
-    if part is not None:
-        if not isinstance(skeleton, Mapping) or part not in (entries := cast("Mapping[str, Json]", skeleton)):
-            raise CheckpointError(f"The state in {manifest.name} has no {part!r}.")
-        skeleton, group = entries[part], part if part in GROUPS else OTHERS
+    skeleton = _entry(_skeleton(store, manifest), manifest, (part,) if isinstance(part, str) else part)
+    shards, wanted = shards_of(store, manifest), set(_names(skeleton))
+    groups = {name.partition(":")[0] for name in wanted}
     tensors: dict[str, Tensor] = {}
     parts: list[StoredFile] = []
     for file in manifest.files:
         found = group_of(file.name)
-        if found is not None and group in (None, found[0]):
+        if found is not None and found[0] in groups:
             if found[1]:
                 parts.append(file)
             else:
@@ -121,9 +122,30 @@ def read(
     if not sharded:
         absent = {name: Absent(name, one) for name, one in shards.items()}
         return decode(skeleton, tensors, device=device, sharded=absent)
-    names = [name for name in shards if group in (None, name.partition(":")[0])]
-    whole = assembled(shards, names, ((file.name, tensors_in(store, file)) for file in parts))
+    files = ((file.name, tensors_in(store, file)) for file in parts)
+    whole = assembled(shards, [name for name in shards if name in wanted], files)
     return decode(skeleton, tensors, device=device, sharded=whole)
+
+
+def _entry(skeleton: Json, manifest: Manifest, path: Sequence[str]) -> Json:
+    for place, name in enumerate(path):
+        if not isinstance(skeleton, Mapping) or name not in (entries := cast("Mapping[str, Json]", skeleton)):
+            raise NoEntryError(f"The state in {manifest.name} has no {'.'.join(path[: place + 1])!r}.")
+        skeleton = entries[name]
+    return skeleton
+
+
+def _names(skeleton: Json) -> Iterator[str]:
+    """The names of the tensors that stand in a skeleton."""
+    if isinstance(skeleton, list):
+        for one in cast("list[Json]", skeleton):
+            yield from _names(one)
+    elif isinstance(skeleton, Mapping):
+        for key, one in cast("Mapping[str, Json]", skeleton).items():
+            if key in ("$tensor", "$sharded"):
+                yield str(one)
+            else:
+                yield from _names(one)
 
 
 def tensors_in(store: Store, file: StoredFile) -> dict[str, Tensor]:

@@ -24,15 +24,19 @@ def kept(manifests: Iterable[Manifest], policies: Sequence[Keep]) -> frozenset[s
 
 def best_of(manifests: Iterable[Manifest], metric: str, mode: Mode) -> Manifest | None:
     """The one whose own value is best, the earliest of several; NaN and a missing value are no candidates."""
+    return next(iter(_best_first(manifests, metric, mode)), None)
+
+
+def _best_first(manifests: Iterable[Manifest], metric: str, mode: Mode) -> list[Manifest]:
     sign = 1 if mode == "min" else -1
     candidates = [one for one in manifests if not math.isnan(one.metrics.get(metric, math.nan))]
-    return min(candidates, key=lambda one: (sign * one.metrics[metric], one.place), default=None)
+    return sorted(candidates, key=lambda one: (sign * one.metrics[metric], one.place))
 
 
 def _kept_by(policy: Keep, by_age: Sequence[Manifest]) -> Iterator[Manifest]:
     if policy.last:
         yield from by_age[-policy.last :]
-    if policy.best is not None and (best := best_of(by_age, *policy.best)) is not None:
-        yield best
+    if policy.best is not None:
+        yield from _best_first(by_age, *policy.best)[: policy.best_count]
     if policy.every is not None:
         yield from (one for one in by_age if one.step % policy.every == 0)

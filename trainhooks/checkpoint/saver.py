@@ -20,15 +20,19 @@ from .parts import Part, share
 from .pooling import pooled
 from .reading import manifests_of
 from .states import saved_state
+from .tree import AVERAGES, entry_of
 from .writer import Writer
 
 POSITION = "position"
 """The key of a manifest that says what the data must be able to do to go on from it."""
 FED = "fed"
 """The key of a manifest that says how many batches of the epoch each rank had read."""
+JUDGED = "judged"
+"""The key of a manifest that says of evaluations made there which set's weights they looked at, who else had written
+to the model, and the values that they recorded."""
 BATCH_SIZE = "batch_size"
 """The key of a manifest that says how many samples each of them had; null where the data does not say."""
-_SHARDED = ("model", "optimizers", "hooks")
+_SHARDED = ("model", "optimizers", AVERAGES, "hooks")
 """The entries of a state that hold sharded tensors."""
 _TURN = 1.0
 """Seconds that a rank waits for a store before it tells the others that it still does, far below their patience."""
@@ -83,7 +87,8 @@ class CheckpointSaver:
     def save(self, order: Order, state: State, metrics: dict[str, float], position: Position, /) -> None:
         """Copy the state, and have it written. What no policy covers is kept whatever the others say."""
         hooks = {name: saved_state(one) for name, one in self.states().items()}
-        here = {**state, "hooks": hooks, "config": dict(self.config)}
+        averages = {entry_of(name): weights for name, weights in state[AVERAGES].items()}
+        here = {**state, AVERAGES: averages, "hooks": hooks, "config": dict(self.config)}
         ranks, whole = self.ranks, here
         if ranks is not None:
             whole = pooled(ranks, here, self.device) or {}
@@ -118,6 +123,7 @@ class CheckpointSaver:
             extra={
                 POSITION: position,
                 FED: loop[FED],
+                JUDGED: loop[JUDGED],
                 BATCH_SIZE: loop[BATCH_SIZE],
                 "at": asdict(at),
                 "since": asdict(order.since),

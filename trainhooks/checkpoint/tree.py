@@ -5,7 +5,8 @@
         {"model:w": tensor})
 
 A tensor's name is `<group>:<path>`; each group is a file of its own. The group `model` uses the model's own keys, so
-that its file, read alone, is a state dict.
+that its file, read alone, is a state dict; so does each entry of `averages`, whose group is `average-<entry>`. What
+comes after these and is one of their tensors, such as the state of the hook set that keeps an average, refers to it.
 """
 
 import base64
@@ -23,6 +24,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from trainhooks.errors import CheckpointError
+from trainhooks.store import slug
 
 from .shards import is_sharded
 
@@ -34,12 +36,23 @@ Tree: TypeAlias = object
 Json: TypeAlias = object
 """What `json` writes and reads."""
 
-GROUPS = ("model", "optimizers")
-OTHERS = "state"
+AVERAGES = "averages"
+"""The entry of a state that holds the weights of hook sets, by what `entry_of` makes of the sets' names."""
+_OTHERS = "state"
 _AS_BYTES = (torch.float8_e8m0fnu, torch.float4_e2m1fn_x2)
 """Dtypes of one byte that the file format has no name for."""
 _AS_PAIRS = (torch.complex128, torch.complex32)
 """Complex dtypes that the file format has no name for."""
+
+
+def entry_of(name: str) -> str:
+    """The name of a hook set as a part of the name of a file; different for different names, and without a dot.
+
+    Example:
+        >>> entry_of("ema"), entry_of("ema 0.9")
+        ('ema', 'ema-0-9-d6f01a42')
+    """
+    return slug(name.replace(".", "\0"))
 
 
 def encode(tree: Tree) -> tuple[Json, dict[str, Tensor]]:
@@ -61,6 +74,8 @@ def encode(tree: Tree) -> tuple[Json, dict[str, Tensor]]:
 @frozen
 class _Encoder:
     tensors: dict[str, Tensor] = field(factory=dict[str, Tensor])
+    averages: dict[int, str] = field(factory=dict[int, str])
+    """Names of the tensors in averages, by their identity."""
 
     def encode(self, value: object, path: tuple[str, ...]) -> Json:
         kind = type(value)
@@ -92,20 +107,34 @@ class _Encoder:
             tensor = torch.view_as_real(tensor.resolve_conj().resolve_neg())
         if not tensor.is_cpu:
             mark["device"] = tensor.device.type
-        name = self.free_name(path)
-        self.tensors[name] = tensor
-        return {"$tensor": name, **mark}
+        return {"$tensor": self.named(value, tensor, path), **mark}
 
     def sharded(self, value: "DTensor", path: tuple[str, ...]) -> Json:
         if value.dtype in _AS_BYTES or value.dtype in _AS_PAIRS:
             raise _unknown(f"a sharded tensor of {value.dtype}", path)
-        name = self.free_name(path)
-        self.tensors[name] = value.detach()
+        name = self.named(value, value.detach(), path)
         return {"$sharded": name, **({} if value.device.type == "cpu" else {"device": value.device.type})}
 
+    def named(self, value: Tensor, tensor: Tensor, path: tuple[str, ...]) -> str:
+        """The name under which `tensor`, which is what is stored of `value`, is in a file."""
+        of_average = path[:1] == (AVERAGES,)
+        if not of_average and (there := self.averages.get(id(value))) is not None:
+            return there
+        name = self.free_name(path)
+        self.tensors[name] = tensor
+        if of_average:
+            self.averages.setdefault(id(value), name)
+        return name
+
     def free_name(self, path: tuple[str, ...]) -> str:
-        group = path[0] if path and path[0] in GROUPS else OTHERS
-        name = f"{group}:{'.'.join(path if group == OTHERS else path[1:])}"
+        match path:
+            case ("averages", one, *further):  # AVERAGES
+                group = f"average-{one}"
+            case (("model" | "optimizers") as group, *further):
+                pass
+            case _:
+                group, further = _OTHERS, list(path)
+        name = f"{group}:{'.'.join(further)}"
         if name.endswith(":__metadata__"):  # the file format's own word
             name += "#"
         while name in self.tensors:

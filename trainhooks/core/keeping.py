@@ -15,7 +15,9 @@ class Keep:
     last: int | None = None
     """How many of the newest; None for no say in that."""
     best: tuple[str, Literal["min", "max"]] | None = None
-    """The value by which the best one is kept, and whether smaller or greater is better."""
+    """The value by which the best ones are kept, and whether smaller or greater is better."""
+    best_count: int = 1
+    """How many of the best."""
     every: int | None = None
     """Those whose update count is a multiple of this."""
     background: bool = True

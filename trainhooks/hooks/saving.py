@@ -36,6 +36,8 @@ class BestSoFar:
     """The best value so far; None before the first, and while all were NaN."""
     judged: int = 0
     """How often the value had been recorded when it was last judged."""
+    further: tuple[float, ...] = ()
+    """The next best values, the better first, as far as their checkpoints are kept too."""
 
 
 @factory
@@ -43,7 +45,7 @@ def checkpoint(
     *,
     when: Trigger | None = every(1, "epochs"),
     keep_last: int | None = 2,
-    keep_best: tuple[str, Mode] | None = None,
+    keep_best: tuple[str, Mode] | tuple[str, Mode, int] | None = None,
     keep_every: int | None = None,
     background: bool = True,
     on_failure: Literal["raise", "warn"] = "raise",
@@ -61,7 +63,9 @@ def checkpoint(
         keep_last: How many of the newest are kept; None for all. With data that can go on between epochs alone, the
             newest made there stays, too.
         keep_best: A value and whether `"min"` or `"max"` is better: the best checkpoint by it is kept, and one is made
-            whenever it improves, strictly. Each is judged by the value of its own update; NaN is never best.
+            whenever it improves, strictly. With a count, such as `("val/loss", "min", 3)`, so many of the best are
+            kept, and one is made whenever a value is among these. Each is judged by the value of its own update; NaN
+            is never best.
         keep_every: Those whose update count is a multiple of this are kept, too; None for none.
         background: Whether training goes on while a thread writes; the loop waits for one copy of the state.
         on_failure: What becomes of the run when one cannot be written: `"raise"` at the next boundary, or `"warn"`. A
@@ -78,13 +82,16 @@ def checkpoint(
     """
     _check(when, keep_last, keep_best, keep_every, on_failure)
     save = Save(tag)
-    sets = [] if keep_best is None else [_saving_the_best(*keep_best, save)]
+    monitor = None if keep_best is None else keep_best[:2]
+    count = keep_best[2] if keep_best is not None and len(keep_best) == 3 else 1
+    sets = [] if monitor is None else [_saving_the_best(*monitor, count, save)]
     for part in () if when is None else alternatives(when):
         sets += only_when(part, _asking(part, save))
     every_one = 1 if keep_last is None else keep_every
     keep = Keep(
-        last=keep_last, best=keep_best, every=every_one, background=background, when=when, on_failure=on_failure
-    )
+        last=keep_last, best=monitor, best_count=count, every=every_one, background=background, when=when,
+        on_failure=on_failure,
+    )  # fmt: skip
     return joined(*sets, keeps=keep)
 
 
@@ -103,14 +110,16 @@ def _asking(trigger: Trigger, save: Save) -> HookSet:
     return HookSet(name="checkpoint", on_after_optimizer_step=on_after_optimizer_step)
 
 
-def _saving_the_best(monitor: str, mode: Mode, save: Save) -> HookSet:
-    """A set that asks whenever a value improves."""
+def _saving_the_best(monitor: str, mode: Mode, count: int, save: Save) -> HookSet:
+    """A set that asks whenever a value is among the best so far."""
 
     def judge(ctx: EpochEnd | EvaluationEnd, best: BestSoFar) -> tuple[BestSoFar, Save | None]:
         value, judged = new_value(ctx, monitor, best.judged)
-        if value is None or not is_better(value, best.value, mode):
+        kept = [] if best.value is None else [best.value, *best.further]
+        if value is None or not is_better(value, kept[-1] if len(kept) == count else None, mode):
             return evolve(best, judged=judged), None
-        return BestSoFar(value=value, judged=judged), save
+        first, *further = sorted((*kept, value), reverse=mode == "max")[:count]
+        return BestSoFar(value=first, judged=judged, further=tuple(further)), save
 
     reads = frozenset({monitor})
     return stateful("checkpoint", BestSoFar, reads=reads, on_evaluation_end=judge, on_epoch_end=judge)
@@ -124,12 +133,14 @@ def _check(when: object, keep_last: object, keep_best: object, keep_every: objec
     if keep_every is not None:
         check_count("checkpoint", "keep_every", keep_every, 1)
     if keep_best is not None:
-        pair = cast("tuple[object, ...]", keep_best)
-        if not isinstance(keep_best, tuple) or len(pair) != 2:
+        given = cast("tuple[object, ...]", keep_best)
+        if not isinstance(keep_best, tuple) or len(given) not in (2, 3):
             raise HookDefinitionError(
-                f"checkpoint takes keep_best as a value and a direction, such as ('val/acc', 'max'), got {keep_best!r}."
+                "checkpoint takes keep_best as a value and a direction, such as ('val/acc', 'max'), and perhaps a "
+                f"count, got {keep_best!r}."
             )
-        check_monitor("checkpoint", *pair)
+        check_monitor("checkpoint", *given[:2])
+        check_count("checkpoint", "the count in keep_best", (*given, 1)[2], 1)
     elif when is None:
         raise HookDefinitionError("checkpoint(when=None) would never save; give when=, keep_best=, or both.")
     check_choice("checkpoint", "on_failure", on_failure, ("raise", "warn"))

@@ -1,7 +1,17 @@
 """The heart: `reference` (read this first), the parts that it calls, and the table that it is specialised to."""
 
+from .averages import MODEL, Averages
 from .bindings import Bindings, bind_table
-from .capture import bare_state, begin_at, captured, load_bare_state, restore, restore_streams
+from .capture import (
+    bare_state,
+    begin_at,
+    captured,
+    load_bare_state,
+    load_what_fits,
+    restore,
+    restore_streams,
+    tensors_of,
+)
 from .explain import explain
 from .feeding import batch_size_of, length_of, place_now, within_epoch
 from .forwarding import AUTOCAST, Forward, forward_in
@@ -25,6 +35,7 @@ from .transfer import Transfer, move
 
 __all__ = [
     "AUTOCAST",
+    "Averages",
     "Bindings",
     "DispatchTable",
     "DueEvaluation",
@@ -34,6 +45,7 @@ __all__ = [
     "Heard",
     "Interrupts",
     "Live",
+    "MODEL",
     "Objective",
     "Order",
     "Position",
@@ -62,6 +74,7 @@ __all__ = [
     "keeps_count",
     "length_of",
     "load_bare_state",
+    "load_what_fits",
     "move",
     "named_modules",
     "names_of_evaluation",
@@ -72,6 +85,7 @@ __all__ = [
     "same_modes",
     "scaling_of",
     "specialise",
+    "tensors_of",
     "train_loop",
     "version_of",
     "within_epoch",

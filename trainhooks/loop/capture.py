@@ -39,6 +39,9 @@ def captured(live: Live) -> State:
         "data": live.data.state_dict() if keeps_position(live.data) else None,
         "random": Streams.now(live.run.device).state(),
         "generators": {name: one.get_state() for name, one in _generators(live).items()},
+        "averages": {
+            of: {_bare(name): one for name, one in weights.items()} for of, weights in live.averages.at(live.at).items()
+        },
         **own,
     }
 
@@ -109,6 +112,7 @@ def _of_loop(live: Live) -> State:
         "means": [_means(worker) for worker in live.workers],
         "first_weights": [worker.window.first for worker in live.workers],
         "votes": [] if live.together is None else live.together.votes_cast(),
+        "judged": live.averages.judged_at(live.at),
     }
 
 
@@ -170,6 +174,28 @@ def load_bare_state(model: nn.Module, state: Mapping[str, Any]) -> None:
         model.load_state_dict({own[name]: value for name, value in state.items()})
     except RuntimeError as error:
         raise CheckpointError(f"The checkpoint is of another model: {error}") from None
+
+
+def load_what_fits(model: nn.Module, state: Mapping[str, Any]) -> set[str]:
+    """Give the model what of a state saved by `bare_state` it has under the same name, tensors in the same shape.
+
+    Returns:
+        The names of the rest: of the model, of the state, or of both.
+    """
+    own = {_bare(name): (name, part) for name, part in cast("Mapping[str, Any]", model.state_dict()).items()}
+    fitting = {name for name, (_, part) in own.items() if name in state and _shape(state[name]) == _shape(part)}
+    model.load_state_dict({own[name][0]: state[name] for name in fitting}, strict=False)
+    return (own.keys() | state.keys()) - fitting
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters and buffers, under all names that they have without `torch.compile`."""
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {_bare(name): one for name, one in (*parameters, *model.named_buffers(remove_duplicate=False))}
+
+
+def _shape(part: object) -> object:
+    return part.shape if isinstance(part, Tensor) else None
 
 
 def _some(names: list[str], shown: int = 10) -> str:

@@ -30,7 +30,10 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
     live.records.begin_evaluation()
     with looking_only(run.model, run.device), heard.around_evaluation(
         EvaluationBegin(run=run, at=at, since=since, name=name)
-    ) if heard.around_evaluation is not None else nullcontext(), one_model(live):
+    ) if heard.around_evaluation is not None else nullcontext() as entered, one_model(live):
+        if heard.around_evaluation is not None:
+            if live.saver is not None:
+                live.averages.look(run.model, at, entered)
         if heard.on_evaluation_begin is not None:
             heard.on_evaluation_begin(EvaluationBegin(run=run, at=at, since=since, name=name))
         tally = Tally(evaluation)
@@ -57,7 +60,7 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
             live.ask(heard.on_evaluation_end(EvaluationEnd(
                 run=run, at=at, since=since, name=name, metrics=live.records.values(metrics)
             )))  # fmt: skip
-    live.records.end_evaluation()
+    live.averages.end(name, at, live.records.end_evaluation())
     return metrics
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainhooks.core import Asked, End, EndEpoch, Progress, Run, StepOutput
 from trainhooks.distributed import Ranks
 
+from .averages import Averages
 from .counts import Boundaries, Counts
 from .epochs import set_epoch
 from .feeding import batches_left, continued, length_of_epoch, refuse_empty_data
@@ -49,6 +50,8 @@ class Live:
     scaling: Scaling | None = None
     """The scaler of an fp16 run."""
     records: Records = field(factory=Records)
+    averages: Averages = field(factory=Averages)
+    """Whose weights its evaluations look at."""
     interrupts: Interrupts = field(factory=Interrupts)
     workers: Sequence[Worker] = ()
     saver: Saver | None = None

@@ -7,6 +7,8 @@ from typing import Any
 
 from trainhooks.core import Horizon, Run, Step, is_due_at_epochs_alone, may_give_values, since_then
 from trainhooks.loop import (
+    MODEL,
+    Averages,
     Bindings,
     DispatchTable,
     DueEvaluation,
@@ -65,6 +67,7 @@ def assemble(
         awaited=awaited,
         transfer=transfer,
         records=Records(own, keeps="on_record" in bindings.hooks),
+        averages=Averages([one.name for one in table if one.writes & MODEL and one.hooks("on_evaluation_begin")]),
         together=together,
     )
     if together is not None:

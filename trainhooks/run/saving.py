@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 
 from trainhooks.checkpoint import (
+    AVERAGES,
     BATCH_SIZE,
     FED,
     POSITION,
@@ -200,6 +201,7 @@ def _going_on(prepare: Callable[[Live], None], start: Start, bindings: Bindings)
 
     def prepare_and_restore(live: Live) -> None:
         own = part_of(state, live.run.rank)
+        own.pop(AVERAGES, None)  # the sets that keep them have them in their states
         begin_at(live, own)
         prepare(live)
         if live.ranks is not None:

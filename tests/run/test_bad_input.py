@@ -32,6 +32,10 @@ def making_for_another(model: nn.Module) -> torch.optim.Optimizer:
     return sgd(MODEL)
 
 
+def as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
 def making_a_word(model: nn.Module) -> str:
     return "sgd"
 
@@ -75,6 +79,12 @@ def refused(error: type[TrainhooksError], sentence: str, **changes: Any) -> None
         ({"model": "net"}, "model is a torch.nn.Module, got 'net'"),
         ({"data": 5}, "data is something to iterate over"),
         ({"data": []}, "length 0"),
+        (
+            {"transfer": "cpu"},
+            r"transfer=lambda batch, device: \.\.\., or None; got 'cpu'. Where to train says device=",
+        ),
+        ({"transfer": torch.device("cpu")}, "transfer is a function that gives the batch on the device"),
+        ({"transfer": as_it_is}, r"transfer is called as \(batch, device\), but `as_it_is\(batch"),
         ({"data": iter(batches(2)), "epochs": 2}, "one-shot"),
         ({"data": (one for one in batches(2)), "epochs": 2}, "one-shot"),
         ({"data": zip(batches(2), batches(2), strict=True), "epochs": 3}, "one-shot"),

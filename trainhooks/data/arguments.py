@@ -1,9 +1,10 @@
 """What batches are made of; refusing that of which none can be made, with a sentence that says what to write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias, cast
 
-from torch.utils.data import IterableDataset
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
 from typing_extensions import TypeVar
 
 from trainhooks.core import Rank, whole_number
@@ -69,6 +70,46 @@ def checked_length(dataset: object) -> int:
     if length == 0:
         raise RunDefinitionError(f"seeded_loader got a dataset without a sample ({kind}); give it at least one.")
     return length
+
+
+def check_batches(what: str, data: object) -> None:
+    """Refuse what gives samples, keys or letters where it is iterated, rather than batches; it is not iterated.
+
+    Args:
+        what: Names the data, at the begin of a sentence.
+        data: What was given.
+
+    Raises:
+        RunDefinitionError: if it is a dataset that is read by index, a tensor, an array or a table, a mapping, a text
+            or a model.
+    """
+    kind = type(data).__name__
+    if _is_map_style(data):
+        raise RunDefinitionError(
+            f"{what} is a dataset ({kind}), which gives samples and not batches; wrap it in a DataLoader: "
+            "DataLoader(dataset, batch_size=32), or batch_size=None if its items are batches."
+        )
+    if hasattr(type(data), "__array__") or hasattr(type(data), "__dataframe__"):
+        raise RunDefinitionError(
+            f"{what} is a {kind}, which gives samples and not batches; wrap it in a DataLoader: "
+            "DataLoader(TensorDataset(x, y), batch_size=32)."
+        )
+    if isinstance(data, Mapping):
+        raise RunDefinitionError(
+            f"{what} is a {kind}, which gives its keys and not batches; give one of its values, or wrap what is in it "
+            "in a DataLoader. A single batch is [batch]."
+        )
+    if isinstance(data, str | bytes | bytearray | nn.Module):
+        raise RunDefinitionError(f"{what} is a {kind}, which gives no batches; wrap a dataset in a DataLoader.")
+
+
+def _is_map_style(data: object) -> bool:
+    """Whether it is a dataset whose samples are read by index; other libraries' have torch's `__getitems__`."""
+    kind: type[object] = type(data)
+    if isinstance(data, Dataset):
+        by_index: object = getattr(kind, "__getitem__", None)
+        return not isinstance(data, IterableDataset) and by_index is not Dataset.__getitem__
+    return hasattr(kind, "__getitems__")
 
 
 def check_place(function: str, epoch: object, start: object, rank: Rank, length: int) -> None:

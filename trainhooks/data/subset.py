@@ -10,7 +10,7 @@ from typing_extensions import TypeVar
 from trainhooks.core import Rank
 from trainhooks.errors import RunDefinitionError
 
-from .arguments import check_count, check_place
+from .arguments import check_batches, check_count, check_place
 from .cursor import ALONE, Cursor, SizedCursor
 from .loading import SeededLoader
 
@@ -84,7 +84,7 @@ def first(data: Iterable[object], n: int) -> Batches[object]:
         n: How many, from 1 on; all, if there are fewer.
 
     Raises:
-        RunDefinitionError: if `n` is less than 1, or the data is one-shot.
+        RunDefinitionError: if `n` is less than 1, or the data is one-shot or gives no batches.
 
     Example:
         >>> len(first([1, 2, 3, 4], 2)), list(first([1, 2, 3, 4], 2))
@@ -102,4 +102,5 @@ def first(data: Iterable[object], n: int) -> Batches[object]:
         raise RunDefinitionError(f"first takes something to iterate over, such as a loader or a list, got {data!r}.")
     if isinstance(data, Cursor):
         return FirstOfCursor(cast("Cursor[object]", data), n)
+    check_batches("The data of first", data)
     return FirstBatches(data, n)

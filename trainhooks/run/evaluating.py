@@ -37,7 +37,7 @@ from trainhooks.loop import (
 
 from .evaluations import Metric, check_parts
 from .result import EvaluationResult, Predictions
-from .validation import check_iterable, check_model, check_precision, check_step, check_words, device_of
+from .validation import check_iterable, check_model, check_precision, check_step, check_transfer, check_words, device_of
 
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
@@ -184,7 +184,8 @@ def _looking(
 ) -> _Looking:
     """Check what was given, and bind it."""
     check_model(model)
-    check_iterable(data, "data")
+    check_iterable(data, "The data")
+    check_transfer(transfer)
     check_words(precision, "raise", None)
     if length_of(data) == 0:
         raise RunDefinitionError("The data has length 0.")

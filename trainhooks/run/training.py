@@ -127,7 +127,7 @@ def train(
     check_model(model)
     epochs, max_updates, accumulate = check_totals(epochs, max_updates, accumulate)
     seed = check_words(precision, on_interrupt, seed)
-    check_data(data, epochs, alone=parallel is None)
+    check_data(data, transfer, epochs, alone=parallel is None)
     table = compose(hooks)
     resume = check_experiment(experiment, resume, data, table)
     objectives = objectives_of(step, optimizer, model)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainhooks.core import HookSet, Run, Step, definition_of, refusal_of_call, whole_number
+from trainhooks.data import check_batches
 from trainhooks.errors import HookDefinitionError, NoExperimentError, RunDefinitionError, shown
 from trainhooks.loop import AUTOCAST, Objective, length_of
 from trainhooks.store import Experiment
@@ -53,18 +54,34 @@ def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
 
 
+def check_transfer(transfer: object) -> None:
+    """Refuse what is no function of a batch and a device."""
+    if transfer is None:
+        return
+    if not callable(transfer):
+        raise RunDefinitionError(
+            "transfer is a function that gives the batch on the device, transfer=lambda batch, device: ..., or None; "
+            f"got {shown(transfer)}. Where to train says device=."
+        )
+    if (why := refusal_of_call(transfer, 2)) is not None:
+        raise RunDefinitionError(
+            f"transfer is called as (batch, device), but {definition_of(transfer)} cannot be called so: {why}."
+        )
+
+
 def check_model(model: object) -> None:
     """Refuse what is no model."""
     if not isinstance(model, nn.Module):
         raise RunDefinitionError(f"model is a torch.nn.Module, got {model!r}.")
 
 
-def check_data(data: object, epochs: int | None, *, alone: bool) -> None:
-    """Refuse data that is empty, or that is used up before the run is over; it is not iterated to find out.
+def check_data(data: object, transfer: object, epochs: int | None, *, alone: bool) -> None:
+    """Refuse data that is empty, gives no batches, or is used up before the run is over; it is not iterated for that.
 
     Where other processes may have data, an empty share is no error.
     """
-    check_iterable(data, "data")
+    check_transfer(transfer)
+    check_iterable(data, "The data")
     if alone and length_of(data) == 0:
         raise RunDefinitionError("The data has length 0; train needs at least one batch.")
     if epochs is not None and epochs > 1 and is_one_shot(data):
@@ -75,11 +92,12 @@ def check_data(data: object, epochs: int | None, *, alone: bool) -> None:
 
 
 def check_iterable(data: object, what: str) -> None:
-    """Refuse data that cannot be iterated; `what` names it."""
+    """Refuse data that cannot be iterated, or gives no batches then; `what` names it."""
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise RunDefinitionError(
             f"{what} is something to iterate over, such as a DataLoader or a list, got {shown(data)}."
         )
+    check_batches(what, data)
 
 
 def check_experiment(experiment: object, resume: _Resume, data: object, sets: Iterable[HookSet]) -> _Resume:

@@ -16,6 +16,7 @@ FIELDS: dict[str, str] = {
     "TrainBegin": "resumed",
     "EpochBegin": "batches",
     "BatchBegin": "batch closes_window",
+    "RatesDue": "optimizer_idx",
     "LossReady": "batch output weight optimizer_idx closes_window",
     "AfterBackward": "loss optimizer_idx closes_window",
     "GradientsReady": "since batches optimizer_idx parameters names gradients untouched _norms _left _quick",

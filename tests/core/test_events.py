@@ -29,6 +29,8 @@ from trainhooks import (
     LossReady,
     OptimizerStepped,
     ProcessStart,
+    Rates,
+    RatesDue,
     Record,
     Recorded,
     Registration,
@@ -54,6 +56,7 @@ DECLARED: list[tuple[str, type, tuple[type, ...]]] = [
     ("on_epoch_begin", EpochBegin, STEER),
     ("on_batch_begin", BatchBegin, (*STEER, SkipBatch)),
     ("transform_batch", BatchBegin, ()),
+    ("transform_rates", RatesDue, ()),
     ("transform_loss", LossReady, ()),
     ("on_after_backward", AfterBackward, STEER),
     ("on_after_gradient_update", GradientsReady, (*STEER, SkipUpdate)),
@@ -170,6 +173,7 @@ def test_there_is_one_protocol_for_each_event() -> None:
 
 HEARD_TRANSFORMS = {
     "transform_batch": Any,
+    "transform_rates": Rates,
     "transform_loss": Tensor,
     "transform_gradients": Gradients,
     "transform_metrics": Mapping[str, float],
@@ -192,7 +196,7 @@ def test_what_a_run_hears_are_the_events() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_event_advances_what_is_finished_in_the_stretch_that_it_covers(name: str) -> None:
     covers_nothing = {Registration, ProcessStart, TrainBegin, TrainEnd}
-    within = {BatchBegin, LossReady, AfterBackward, GradientsReady, OptimizerStepped, BatchEnd}
+    within = {BatchBegin, RatesDue, LossReady, AfterBackward, GradientsReady, OptimizerStepped, BatchEnd}
     context = CONTEXTS[name]
     expected = frozenset[Unit]() if context in covers_nothing else WITHIN_AN_EPOCH if context in within else ALL_UNITS
     assert EVENTS[name].advances == expected

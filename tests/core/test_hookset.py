@@ -160,7 +160,7 @@ def test_an_object_is_a_set_of_its_methods_that_are_named_like_events() -> None:
             {"on_batch_end": hear, "writes": {"weights"}},
             (
                 "writes got 'weights'; a set can declare parameters, buffers, gradients, optimizer, requires_grad, "
-                "modes, batch, final."
+                "modes, batch, final, rates, base_rates."
             ),
         ),
         (

@@ -53,7 +53,7 @@ def in_quarantine(failed: int, missed: int) -> str:
 
 MISSED = {
     "on_train_loop_registration": 0, "around_train": 0, "on_train_begin": 0, "around_epoch": 1, "on_epoch_begin": 1,
-    "on_batch_begin": 5, "transform_batch": 5, "transform_loss": 5, "on_after_backward": 5,
+    "on_batch_begin": 5, "transform_batch": 5, "transform_rates": 5, "transform_loss": 5, "on_after_backward": 5,
     "on_after_gradient_update": 5, "transform_gradients": 5, "on_after_optimizer_step": 5, "on_batch_end": 5,
     "around_evaluation": 1, "on_evaluation_begin": 1, "on_after_batch_prediction": 3, "transform_metrics": 1,
     "on_evaluation_end": 1, "on_epoch_end": 1, "on_record": 3,

@@ -289,7 +289,7 @@ def test_the_factory_is_called_again_with_arguments_of_the_same_kinds() -> None:
     ("make", "sentence"),
     [
         (
-            lambda: torch_scheduler(lambda optimizer: cast("Any", optimizer)),
+            lambda: torch_scheduler(lambda optimizer: cast("Any", optimizer), unit="epochs"),
             r"its argument factory does not \(.*lambda.*\); give plain data, or a function or class from the top level",
         ),
         (

@@ -86,6 +86,10 @@ def set_momentum(run: Any, momentum: float) -> None:
     run.optimizers[0].param_groups[0]["momentum"] = momentum
 
 
+def steps(optimizer: torch.optim.Optimizer) -> StepLR:
+    return StepLR(optimizer, 3)
+
+
 def at_the_end(ctx: TrainEnd) -> dict[str, object]:
     return {"updates": ctx.at.updates, "bias": cast("Any", ctx.run.model)[1].bias}
 
@@ -137,7 +141,7 @@ CASES: Mapping[str, Case] = {
     "throughput": Case(make=lambda folder: throughput(clock=still), repeats=False),
     "time_limit": Case(make=lambda folder: time_limit(60.0, clock=still)),
     "timing": Case(make=lambda folder: timing(clock=still), repeats=False),
-    "torch_scheduler": Case(make=lambda folder: torch_scheduler(lambda optimizer: StepLR(optimizer, 3))),
+    "torch_scheduler": Case(make=lambda folder: torch_scheduler(steps, unit="updates")),
     "upload": Case(make=lambda folder: upload(a_log(folder)), saves=True, runs_on_meta=False),
     "value_schedule": Case(make=lambda folder: value_schedule(set_momentum, lambda update: update / 20)),
     "write_predictions": Case(make=write_predictions),

@@ -16,6 +16,7 @@ from trainhooks import (
     AfterBackward,
     BatchEnd,
     EndEpoch,
+    GradientsReady,
     HookDict,
     HookSet,
     LossReady,
@@ -34,39 +35,56 @@ def halves(update: int) -> float:
     return 0.5**update
 
 
+def by_halves(optimizer: Optimizer) -> LambdaLR:
+    return LambdaLR(optimizer, halves)
+
+
 def cosine(update: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * update / 12))
 
 
-def by_hand(scheduler_of: MakeScheduler, epochs: int = 2, *, per_epoch: bool = False) -> tuple[list[Tensor], float]:
-    """Weights and the last rate of a loop written by hand."""
-    model = linear()
+Trained: TypeAlias = tuple[list[Tensor], list[float]]
+"""Weights, and the rate of each update."""
+
+
+def by_hand(scheduler_of: MakeScheduler, epochs: int = 2, *, per_epoch: bool = False) -> Trained:
+    """What a loop written by hand trains."""
+    model, rates = linear(), list[float]()
     optimizer = sgd(model)
     scheduler = scheduler_of(optimizer)
     for _ in range(epochs):
         for batch in batches(6):
             optimizer.zero_grad()
             squares(model, batch).loss.backward()
+            rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             if not per_epoch:
                 scheduler.step()
         if per_epoch:
             scheduler.step()
-    return weights(model), optimizer.param_groups[0]["lr"]
+    return weights(model), rates
 
 
-def with_hook(hook: HookSet) -> tuple[list[Tensor], float]:
-    model = linear()
-    optimizer = sgd(model)
-    train(model, batches(6), squares, optimizer, epochs=2, hooks=hook)
-    return weights(model), optimizer.param_groups[0]["lr"]
+def with_hook(hook: HookSet) -> Trained:
+    model, rates = linear(), list[float]()
+    train(model, batches(6), squares, sgd(model), epochs=2, hooks=[hook, noting(rates)])
+    return weights(model), rates
+
+
+def noting(rates: list[float]) -> HookDict:
+    """Notes the rate that each update of the first group is made with."""
+
+    def note(ctx: GradientsReady) -> None:
+        rates.append(float(ctx.run.optimizers[ctx.optimizer_idx].param_groups[0]["lr"]))
+
+    return {"on_after_gradient_update": note}
 
 
 SCHEDULES: dict[str, tuple[HookSet, MakeScheduler, bool]] = {
     "cosine": (lr_schedule(cosine), lambda optimizer: LambdaLR(optimizer, cosine), False),
     "halves": (lr_schedule(halves), lambda optimizer: LambdaLR(optimizer, halves), False),
     "one cycle": (
-        torch_scheduler(lambda optimizer: OneCycleLR(optimizer, 0.5, total_steps=20)),
+        torch_scheduler(lambda optimizer: OneCycleLR(optimizer, 0.5, total_steps=20), unit="updates"),
         lambda optimizer: OneCycleLR(optimizer, 0.5, total_steps=20),
         False,
     ),
@@ -83,10 +101,10 @@ def test_a_schedule_is_bit_equal_to_a_loop_written_by_hand(
     hook: HookSet, scheduler: MakeScheduler, per_epoch: bool
 ) -> None:
     """Keeps P71."""
-    weights_of_hook, rate_of_hook = with_hook(hook)
-    weights_by_hand, rate_by_hand = by_hand(scheduler, per_epoch=per_epoch)
+    weights_of_hook, rates_of_hook = with_hook(hook)
+    weights_by_hand, rates_by_hand = by_hand(scheduler, per_epoch=per_epoch)
     assert equal(weights_of_hook, weights_by_hand)
-    assert rate_of_hook == rate_by_hand
+    assert rates_of_hook == rates_by_hand
 
 
 def rates_heard(hook: HookSet, *others: HookDict, accumulate: int = 1, epochs: int = 2) -> list[float]:
@@ -115,7 +133,7 @@ def test_with_accumulation_a_schedule_advances_once_an_update() -> None:
     assert rates == [0.1] * 4 + [0.05] * 2 + [0.025] * 4 + [0.0125] * 2
 
 
-@pytest.mark.parametrize("hook", [lr_schedule(halves), torch_scheduler(lambda optimizer: LambdaLR(optimizer, halves))])
+@pytest.mark.parametrize("hook", [lr_schedule(halves), torch_scheduler(by_halves, unit="updates")])
 def test_an_update_that_was_skipped_does_not_advance_a_schedule(hook: HookSet) -> None:
     skips: HookDict = {
         "on_after_gradient_update": lambda ctx: SkipUpdate("even") if ctx.at.batches % 2 == 0 else None,
@@ -124,7 +142,7 @@ def test_an_update_that_was_skipped_does_not_advance_a_schedule(hook: HookSet) -
     assert rates_heard(hook, skips, epochs=1) == [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
 
 
-def test_a_schedule_is_asked_once_for_each_update_that_was_made() -> None:
+def test_a_schedule_is_asked_once_for_each_window_by_the_count_of_finished_updates() -> None:
     asked: list[int] = []
 
     def note(update: int) -> float:
@@ -132,11 +150,11 @@ def test_a_schedule_is_asked_once_for_each_update_that_was_made() -> None:
         return 1.0
 
     rates_heard(lr_schedule(note), skips_update(2), epochs=1)
-    assert asked == [0, 1, 2, 3, 4, 5]  # five updates of six windows, and the one that would follow
+    assert asked == [0, 1, 2, 2, 3, 4]  # five updates of six windows
 
 
 def test_a_scheduler_by_epochs_does_not_step_for_an_epoch_without_an_end() -> None:
-    hook = torch_scheduler(lambda optimizer: LambdaLR(optimizer, halves), unit="epochs")
+    hook = torch_scheduler(by_halves, unit="epochs")
     model = linear()
     optimizer = sgd(model)
     ends: HookDict = {"on_batch_end": lambda ctx: EndEpoch("early") if ctx.at.batch == 1 else None}
@@ -144,14 +162,12 @@ def test_a_scheduler_by_epochs_does_not_step_for_an_epoch_without_an_end() -> No
     assert optimizer.param_groups[0]["lr"] == 0.1 * 0.25
 
 
-def test_a_second_run_with_one_optimizer_starts_from_its_first_rate() -> None:
-    """As PyTorch's schedulers do, by `initial_lr`."""
+def test_nothing_is_added_to_the_groups() -> None:
     model = linear()
-    optimizer = sgd(model)
-    for _ in range(2):
-        train(model, batches(6), squares, optimizer, epochs=1, hooks=lr_schedule(halves))
-        assert optimizer.param_groups[0]["lr"] == 0.1 * halves(6)
-        assert optimizer.param_groups[0]["initial_lr"] == 0.1
+    optimizer = two_groups(model)
+    keys = [set(group) for group in optimizer.param_groups]
+    train(model, batches(6), squares, optimizer, epochs=1, hooks=lr_schedule(halves))
+    assert [set(group) for group in optimizer.param_groups] == keys
 
 
 def test_every_group_and_rates_that_are_tensors_follow() -> None:
@@ -160,25 +176,26 @@ def test_every_group_and_rates_that_are_tensors_follow() -> None:
     optimizer = Adam([{"params": [model.weight], "lr": rate}, {"params": [model.bias], "lr": 0.2}])
     train(model, batches(2), squares, optimizer, epochs=1, hooks=lr_schedule(halves))
     assert optimizer.param_groups[0]["lr"] is rate
-    assert float(rate) == 0.125
-    assert optimizer.param_groups[1]["lr"] == 0.05
+    assert float(rate) == 0.25
+    assert optimizer.param_groups[1]["lr"] == 0.1
 
 
 def test_a_function_for_each_group_is_bit_equal_to_a_loop_written_by_hand() -> None:
     """Keeps P71."""
-    by_hand = linear()
+    by_hand, rates = linear(), list[float]()
     optimizer = two_groups(by_hand)
     scheduler = LambdaLR(optimizer, [halves, cosine])
     for batch in batches(6):
         optimizer.zero_grad()
         squares(by_hand, batch).loss.backward()
+        rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.step()
         scheduler.step()
     model = linear()
     optimizer_of_run = two_groups(model)
     train(model, batches(6), squares, optimizer_of_run, epochs=1, hooks=lr_schedule([halves, cosine]))
     assert equal(weights(model), weights(by_hand))
-    assert [group["lr"] for group in optimizer_of_run.param_groups] == [0.1 * halves(6), 0.4 * cosine(6)]
+    assert [group["lr"] for group in optimizer_of_run.param_groups] == rates == [0.1 * halves(5), 0.4 * cosine(5)]
 
 
 @pytest.mark.parametrize("functions", [[halves], [halves, halves, halves]])
@@ -211,11 +228,10 @@ def test_all_optimizers_of_a_window_follow_one_count() -> None:
 
     hooks: list[HookSet | HookDict] = [lr_schedule(halves), {"on_after_optimizer_step": note}]
     train(model, batches(2), None, parts, epochs=1, hooks=hooks)
-    assert seen == [(1, 0, 0.05), (1, 1, 0.1), (2, 0, 0.025), (2, 1, 0.05)]
+    assert seen == [(1, 0, 0.1), (1, 1, 0.2), (2, 0, 0.05), (2, 1, 0.1)]
 
 
 def test_an_optimizer_whose_own_update_was_skipped_follows_the_count_of_the_others() -> None:
-    """Or a run that is resumed there, where rates are set anew by the count, would go on with another rate."""
     model = nn.ModuleList([linear(0), linear(1)])
     parts = two_objectives(model)
     rates: list[tuple[int, list[float]]] = []
@@ -230,15 +246,15 @@ def test_an_optimizer_whose_own_update_was_skipped_follows_the_count_of_the_othe
     notes: HookDict = {"on_batch_end": note, "on_after_backward": note_made_with}
     hooks: list[HookSet | HookDict] = [lr_schedule(halves), skips_update(1), notes]
     train(model, batches(3), None, parts, epochs=1, hooks=hooks)
-    assert rates == [(1, [0.05, 0.1]), (2, [0.025, 0.05]), (3, [0.0125, 0.025])]
+    assert rates == [(1, [0.1, 0.2]), (2, [0.05, 0.1]), (3, [0.025, 0.05])]
     assert made_with == [(0, 0.1), (0, 0.2), (1, 0.05), (1, 0.1), (2, 0.025), (2, 0.05)]
 
 
 def test_two_optimizers_take_two_schedulers_under_two_names() -> None:
     model = nn.ModuleList([linear(0), linear(1)])
     parts = two_objectives(model)
-    first = torch_scheduler(lambda optimizer: LambdaLR(optimizer, halves))
-    second = torch_scheduler(lambda optimizer: StepLR(optimizer, 1, 0.1), optimizer_idx=1)
+    first = torch_scheduler(by_halves, unit="updates")
+    second = torch_scheduler(lambda optimizer: StepLR(optimizer, 1, 0.1), unit="updates", optimizer_idx=1)
     with pytest.raises(DuplicateHookNameError, match="two stateful hook sets named 'torch_scheduler'"):
         train(model, batches(2), None, parts, epochs=1, hooks=[first, second])
     result = train(model, batches(2), None, parts, epochs=1, hooks=[first, named("second", second)])
@@ -248,7 +264,7 @@ def test_two_optimizers_take_two_schedulers_under_two_names() -> None:
 
 
 def test_the_scheduler_is_the_state_and_new_in_each_run() -> None:
-    hook = torch_scheduler(lambda optimizer: LambdaLR(optimizer, halves))
+    hook = torch_scheduler(by_halves, unit="updates")
     states: list[Any] = []
     for _ in range(2):
         model = linear()
@@ -262,10 +278,13 @@ def test_the_scheduler_is_the_state_and_new_in_each_run() -> None:
 def test_what_is_no_schedule_is_refused() -> None:
     scheduler: Any = StepLR(sgd(linear()), 1)
     with pytest.raises(HookDefinitionError, match="torch_scheduler takes a function that makes the scheduler, got <"):
-        torch_scheduler(scheduler)
+        torch_scheduler(scheduler, unit="epochs")
     unit: Any = "batches"
     with pytest.raises(HookDefinitionError, match="steps in 'updates' or 'epochs', got unit='batches'"):
-        torch_scheduler(lambda optimizer: StepLR(optimizer, 1), unit=unit)
+        torch_scheduler(by_halves, unit=unit)
+    for arguments in ((), ("epochs",)):
+        with pytest.raises(HookDefinitionError, match=r"it takes .*unit: Literal\[.updates., .epochs.\]"):
+            cast("Any", torch_scheduler)(by_halves, *arguments)
     factor: Any = 0.5
     with pytest.raises(HookDefinitionError, match=r"lr_schedule takes a function of the update count, got 0\.5"):
         lr_schedule(factor)
@@ -277,9 +296,9 @@ def test_what_is_no_schedule_is_refused() -> None:
 @pytest.mark.parametrize(
     ("hook", "sentence"),
     [
-        (torch_scheduler(lambda optimizer: StepLR(optimizer, 1), optimizer_idx=1), "the run has 1, from 0"),
+        (torch_scheduler(by_halves, unit="updates", optimizer_idx=1), "the run has 1, from 0"),
         (
-            torch_scheduler(cast("MakeScheduler", ReduceLROnPlateau)),
+            torch_scheduler(cast("MakeScheduler", ReduceLROnPlateau), unit="updates"),
             r"needs one; write reduce_on_plateau\('val/loss', mode",
         ),
     ],
@@ -297,4 +316,4 @@ def test_a_factory_that_makes_something_else_is_named() -> None:
 
     model = linear()
     with pytest.raises(RunDefinitionError, match=r"makes_a_rate' should make a learning-rate scheduler, and made 0\.1"):
-        train(model, batches(1), squares, sgd(model), epochs=1, hooks=torch_scheduler(makes_a_rate))
+        train(model, batches(1), squares, sgd(model), epochs=1, hooks=torch_scheduler(makes_a_rate, unit="epochs"))

@@ -217,6 +217,8 @@ def _replaced(event: str, value: Any) -> Any:
     match event:
         case "transform_batch":
             return (value[0] * 1.25, value[1])
+        case "transform_rates":
+            return [rate * 0.5 for rate in value]
         case "transform_loss":
             return value * 0.5
         case "transform_gradients":

@@ -135,7 +135,7 @@ def test_an_overflow_is_no_update_for_anybody() -> None:
     hooks: HookDict = {"on_after_optimizer_step": after, "on_batch_end": end}
     result, with_overflow = run("fp16-mixed", data, overflowing(2), lr_schedule(lambda update: 0.5**update), hooks)
     assert stepped == [(1, True), (2, True), (2, False), (3, True), (4, True)]
-    assert rates == [0.05, 0.025, 0.025, 0.0125, 0.00625]
+    assert rates == [0.1, 0.05, 0.025, 0.025, 0.0125]
     assert updated == [True, True, False, True, True]
     assert result.at.updates == 4
     without = run("fp16-mixed", [*data[:2], *data[3:]], lr_schedule(lambda update: 0.5**update))[1]

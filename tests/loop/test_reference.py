@@ -21,6 +21,7 @@ from trainhooks import (
 BATCH = [
     "on_batch_begin",
     "transform_batch",
+    "transform_rates",
     "transform_loss",
     "on_after_backward",
     "on_after_gradient_update",

@@ -49,7 +49,7 @@ def test_a_checkpoint_is_read_with_json_and_safetensors_alone(tmp_path: Path) ->
     model = linear()
     hooks = [
         checkpoint(when=every(2, "updates"), keep_last=None), ema(0.5), history(),
-        torch_scheduler(lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)),
+        torch_scheduler(lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5), unit="updates"),
     ]  # fmt: skip
     run(tmp_path, hooks, model=model, updates=4)
     command = [sys.executable, "-I", "-c", READER, str(folder_of(tmp_path))]

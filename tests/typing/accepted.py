@@ -27,6 +27,8 @@ from trainhooks import (
     Hooks,
     HookSet,
     LossReady,
+    Rates,
+    RatesDue,
     Record,
     Save,
     SkipBatch,
@@ -92,6 +94,10 @@ def doubled(ctx: LossReady, loss: Tensor) -> Tensor:
     return loss * 2
 
 
+def halved(ctx: RatesDue, rates: Sequence[float]) -> list[float]:
+    return [rate / (1 + ctx.at.updates) for rate in rates]
+
+
 def clipped(ctx: GradientsReady, gradients: Gradients) -> list[Tensor | None]:
     return [one if one is None else one.clamp(-1.0, 1.0) for one in gradients]
 
@@ -120,6 +126,7 @@ everything: HookDict[Batch, Tensor] = {
     "may_skip": True,
     "on_batch_begin": careful,
     "transform_batch": noisy,
+    "transform_rates": halved,
     "transform_loss": [doubled, doubled],
     "on_after_gradient_update": no_update,
     "transform_gradients": clipped,
@@ -150,6 +157,11 @@ class Watcher:
     def on_train_end(ctx: TrainEnd) -> None: ...
 
 
+class Halving:
+    def transform_rates(self, ctx: RatesDue, rates: Sequence[float]) -> Sequence[float]:
+        return [rate / 2 for rate in rates]
+
+
 class Mixup:
     def transform_batch(self, ctx: BatchBegin[Batch], batch: Batch) -> Batch:
         return batch
@@ -176,12 +188,19 @@ def judged(ctx: EpochEnd, best: Best) -> tuple[Best, Stop | None]:
     return evolve(best, bad=best.bad + 1), Stop("no better") if best.bad == 2 else None
 
 
+def rates_by_best(ctx: RatesDue, rates: Rates, best: Best) -> tuple[Best, Rates]:
+    return best, [rate * 0.1**best.bad for rate in rates]
+
+
 def mean_loss(ctx: LossReady, loss: Tensor, best: Best) -> tuple[Best, Tensor]:
     return best, loss.mean()
 
 
 def early_stopping(monitor: str) -> HookSet:
-    return stateful("early_stopping", Best, on_epoch_end=judged, transform_loss=mean_loss, reads=frozenset({monitor}))
+    return stateful(
+        "early_stopping", Best, on_epoch_end=judged, transform_loss=mean_loss, transform_rates=rates_by_best,
+        reads=frozenset({monitor}),
+    )  # fmt: skip
 
 
 def made_late(ctx: TrainBegin) -> list[float]:
@@ -197,6 +216,7 @@ of_batches: HookSet[Batch, Tensor] = HookSet(name="a", on_batch_end=loss_of_each
 hooks: Hooks[Batch, Tensor] = [
     everything,
     unsaid,
+    Halving(),
     of_batches,
     {"on_train_begin": lambda ctx: Stop("again") if ctx.resumed else None, "on_record": print},
     {"on_epoch_end": Watcher().on_epoch_end, "on_train_end": Watcher.on_train_end, "on_batch_end": partial(above, 3.0)},

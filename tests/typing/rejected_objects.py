@@ -3,12 +3,12 @@
 # mypy: disable-error-code=empty-body
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from tests.typing.given import Batch, Other, data, model, sgd, step
-from trainhooks import BatchBegin, BatchEnd, EpochEnd, EvaluationEnd, LossReady, compose, train
+from trainhooks import BatchBegin, BatchEnd, EpochEnd, EvaluationEnd, LossReady, RatesDue, compose, train
 
 
 class Misspelt:
@@ -43,6 +43,10 @@ class ToANumber:
     def transform_loss(self, ctx: LossReady, loss: Tensor) -> float: ...
 
 
+class ToOneRate:
+    def transform_rates(self, ctx: RatesDue, rates: Sequence[float]) -> float: ...
+
+
 class ToWords:
     def transform_metrics(self, ctx: EvaluationEnd, metrics: Mapping[str, float]) -> Mapping[str, str]: ...
 
@@ -64,6 +68,7 @@ train(model, data, step, sgd, hooks=OfOtherOutputs())  # E: misc | reportArgumen
 train(model, data, step, sgd, hooks=OfOtherAnswers())  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks=OfOtherArity())  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks=ToAnotherBatch())  # E: arg-type | reportArgumentType
+train(model, data, step, sgd, hooks=ToOneRate())  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks=ToANumber())  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks=ToWords())  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks=Fine)  # E: arg-type | reportArgumentType

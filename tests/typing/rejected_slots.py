@@ -3,7 +3,7 @@
 # mypy: disable-error-code=empty-body
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from trainhooks import (
     HookDict,
     HookSet,
     LossReady,
+    RatesDue,
     Record,
     Recorded,
     SkipBatch,
@@ -137,6 +138,9 @@ Record({"x": "high"})  # E: dict-item | reportArgumentType
 # A wrong value of a transform, or a wrong manager
 def batch_to_word(ctx: BatchBegin[Batch], batch: Batch) -> str: ...
 def other_values(ctx: BatchBegin[Batch], batch: Other) -> Other: ...
+def rates_to_one(ctx: RatesDue, rates: Sequence[float]) -> float: ...
+def rates_to_words(ctx: RatesDue, rates: Sequence[float]) -> list[str]: ...
+def rates_of_the_loss(ctx: LossReady, rates: Sequence[float]) -> list[float]: ...
 def loss_to_number(ctx: LossReady, loss: Tensor) -> float: ...
 def forgetful(ctx: LossReady, loss: Tensor) -> None: ...
 def gradients_to_one(ctx: GradientsReady, gradients: Gradients) -> Tensor: ...
@@ -146,6 +150,9 @@ def undecorated(ctx: TrainBegin) -> Iterator[None]: ...
 
 train(model, data, step, sgd, hooks={"transform_batch": batch_to_word})  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks={"transform_batch": other_values})  # E: arg-type | reportArgumentType
+train(model, data, step, sgd, hooks={"transform_rates": rates_to_one})  # E: arg-type | reportArgumentType
+train(model, data, step, sgd, hooks={"transform_rates": rates_to_words})  # E: arg-type | reportArgumentType
+train(model, data, step, sgd, hooks={"transform_rates": rates_of_the_loss})  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks={"transform_loss": loss_to_number})  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks={"transform_loss": forgetful})  # E: arg-type | reportArgumentType
 train(model, data, step, sgd, hooks={"transform_gradients": gradients_to_one})  # E: arg-type | reportArgumentType

@@ -24,6 +24,8 @@ from .batches import (
     GradientsReady,
     LossReady,
     OptimizerStepped,
+    Rates,
+    RatesDue,
     put_gradients,
     total_norm,
 )
@@ -121,6 +123,8 @@ __all__ = [
     "ProcessStart",
     "Progress",
     "Rank",
+    "Rates",
+    "RatesDue",
     "Ratio",
     "Record",
     "Recorded",

@@ -17,6 +17,8 @@ from .run import Run
 B_co = TypeVar("B_co", covariant=True, default=Any)
 O_co = TypeVar("O_co", covariant=True, default=Any)
 
+Rates: TypeAlias = Sequence[float]
+"""The learning rates of an optimizer's parameter groups, in the order of the groups."""
 Gradients: TypeAlias = Sequence[Tensor | None]
 """The gradients of an optimizer, in the order of `ctx.parameters`; None for a parameter that is not stepped."""
 
@@ -32,6 +34,18 @@ class BatchBegin(Generic[B_co, O_co]):  # O_co is unused, see docs/typing.md
     """The batch, before any `transform_batch`."""
     closes_window: bool
     """Whether an update follows this batch."""
+    generator = generator_of
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class RatesDue:
+    """A window opens, and the learning rates of one optimizer for its update are due."""
+
+    run: Run
+    at: Progress
+    optimizer_idx: int
+    """The optimizer's position, from 0."""
     generator = generator_of
 
 

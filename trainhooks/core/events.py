@@ -18,6 +18,7 @@ from .batches import (
     GradientsReady,
     LossReady,
     OptimizerStepped,
+    RatesDue,
 )
 from .contexts import (
     CheckpointSaved,
@@ -64,6 +65,11 @@ def _batch_to_come(ctx: BatchBegin | LossReady | AfterBackward, unit: Unit) -> t
     return count, count + advances
 
 
+def _window_to_come(ctx: RatesDue, unit: Unit) -> tuple[int, int]:
+    count: int = getattr(ctx.at, unit)
+    return count, count + {"updates": 1, "batches": ctx.run.accumulate, "epochs": 0}[unit]
+
+
 def _update_to_come(ctx: GradientsReady, unit: Unit) -> tuple[int, int]:
     if unit == "batches":
         return ctx.since.batches, ctx.since.batches + ctx.batches
@@ -104,6 +110,7 @@ _UNITS: frozenset[Unit] = frozenset({"updates", "batches", "epochs"})
 _WITHIN_AN_EPOCH: frozenset[Unit] = frozenset({"updates", "batches"})
 _SPANS: Mapping[type, tuple[frozenset[Unit], Span]] = {
     BatchBegin: (_WITHIN_AN_EPOCH, _batch_to_come),
+    RatesDue: (_WITHIN_AN_EPOCH, _window_to_come),
     LossReady: (_WITHIN_AN_EPOCH, _batch_to_come),
     AfterBackward: (_WITHIN_AN_EPOCH, _batch_to_come),
     GradientsReady: (_WITHIN_AN_EPOCH, _update_to_come),

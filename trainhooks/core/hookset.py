@@ -26,8 +26,24 @@ O_in = TypeVar("O_in", contravariant=True, default=Any)
 B = TypeVar("B", default=Any)
 O = TypeVar("O", default=Any)
 
-WRITABLE = ("parameters", "buffers", "gradients", "optimizer", "requires_grad", "modes", "batch", "final")
-"""What a set can declare in `writes`; `"final"`: it leaves other weights in the model at the end of a run."""
+WRITABLE = (
+    "parameters",
+    "buffers",
+    "gradients",
+    "optimizer",
+    "requires_grad",
+    "modes",
+    "batch",
+    "final",
+    "rates",
+    "base_rates",
+)
+"""What a set can declare in `writes`.
+
+`"final"`: it leaves other weights in the model at the end of a run. `"rates"`: on `transform_rates` it sets learning
+rates whatever they were, so it must be the first there. `"base_rates"`: while its `on_*` hooks are called, the groups
+of optimizers hold the base of their learning rates, and what is left there is the new base.
+"""
 
 KEYS = frozenset(Keys.__annotations__)
 """What a set may say of itself besides its hooks."""

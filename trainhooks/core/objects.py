@@ -19,6 +19,8 @@ from .batches import (
     GradientsReady,
     LossReady,
     OptimizerStepped,
+    Rates,
+    RatesDue,
 )
 from .contexts import (
     CheckpointSaved,
@@ -72,6 +74,10 @@ class OnBatchBegin(Protocol[B_in, O_in]):
 
 class TransformBatch(Protocol[B_io, O_in]):
     def transform_batch(self, ctx: BatchBegin[B_io, O_in], batch: B_io, /) -> B_io: ...
+
+
+class TransformRates(Protocol):
+    def transform_rates(self, ctx: RatesDue, rates: Rates, /) -> Rates: ...
 
 
 class TransformLoss(Protocol[B_in, O_in]):
@@ -144,6 +150,7 @@ HookObject = TypeAliasType(
     | OnEpochBegin
     | OnBatchBegin[B, O]
     | TransformBatch[B, O]
+    | TransformRates
     | TransformLoss[B, O]
     | OnAfterBackward
     | OnAfterGradientUpdate

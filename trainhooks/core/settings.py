@@ -198,14 +198,28 @@ class Settings:
 def called_with(
     factory: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> inspect.BoundArguments:
-    """The arguments of a call of `factory`, which is not made, with NumPy's numbers as Python's."""
+    """The arguments of a call of `factory`, which is not made, with NumPy's numbers as Python's.
+
+    Raises:
+        HookDefinitionError: if it does not take these.
+    """
+    signature = inspect.signature(factory)
     try:
-        called = inspect.signature(factory).bind(*args, **kwargs)
-    except TypeError:
-        inspect.unwrap(factory)(*args, **kwargs)  # raises too, and names the function
-        raise
+        called = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        takes = signature.replace(return_annotation=signature.empty)
+        raise HookDefinitionError(f"{_said_by_python(factory, args, kwargs) or error}; it takes {takes}.") from None
     called.arguments.update({name: plain_number(one) for name, one in called.arguments.items()})
     return called
+
+
+def _said_by_python(factory: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+    """What Python says of a call with wrong arguments, which names the function."""
+    try:
+        inspect.unwrap(factory)(*args, **kwargs)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def plain_number(value: object) -> object:

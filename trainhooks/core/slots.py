@@ -20,6 +20,8 @@ from .batches import (
     GradientsReady,
     LossReady,
     OptimizerStepped,
+    Rates,
+    RatesDue,
 )
 from .contexts import (
     CheckpointSaved,
@@ -67,6 +69,7 @@ class Slots(TypedDict, Generic[B, O], total=False):
     on_epoch_begin: Hears[EpochBegin, Steer]
     on_batch_begin: Hears[BatchBegin[B, O], Steer | SkipBatch]
     transform_batch: Some[Callable[[BatchBegin[B, O], B], B]]
+    transform_rates: Some[Callable[[RatesDue, Rates], Rates]]
     transform_loss: Some[Callable[[LossReady[B, O], Tensor], Tensor]]
     on_after_backward: Hears[AfterBackward, Steer]
     on_after_gradient_update: Hears[GradientsReady, Steer | SkipUpdate]
@@ -95,6 +98,7 @@ class StatefulSlots(TypedDict, Generic[S, B, O], total=False):
     on_epoch_begin: Keeps[S, EpochBegin, Steer]
     on_batch_begin: Keeps[S, BatchBegin[B, O], Steer | SkipBatch]
     transform_batch: Callable[[BatchBegin[B, O], B, S], tuple[S, B]] | None
+    transform_rates: Callable[[RatesDue, Rates, S], tuple[S, Rates]] | None
     transform_loss: Callable[[LossReady[B, O], Tensor, S], tuple[S, Tensor]] | None
     on_after_backward: Keeps[S, AfterBackward, Steer]
     on_after_gradient_update: Keeps[S, GradientsReady, Steer | SkipUpdate]

@@ -1,10 +1,10 @@
-"""Hooks that set learning rates and other numbers as a run goes on, and one that records the rates."""
+"""Hooks that change learning rates and other numbers as a run goes on, and one that records the rates."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast, final
 
-from attrs import define
+from attrs import frozen
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -14,6 +14,8 @@ from trainhooks.core import (
     EvaluationEnd,
     HookSet,
     OptimizerStepped,
+    Rates,
+    RatesDue,
     Record,
     Run,
     TrainBegin,
@@ -27,28 +29,34 @@ from .arguments import check_choice, check_count, check_fraction, check_function
 from .stopping import Mode, new_value
 from .turns import finishes_update
 
-_WRITES = frozenset({"optimizer"})
-_BEFORE_SCHEDULES = -1_000
+_LEAST_REDUCTION = 1e-8
+_BEFORE_SCHEDULERS = -1_000
 
 
 @factory
-def lr_schedule(factor_of_update: Callable[[int], float] | Sequence[Callable[[int], float]]) -> HookSet:
-    """Set every learning rate to its first value times a factor, a plain function of the update count.
+def lr_schedule(
+    factor_of_update: Callable[[int], float] | Sequence[Callable[[int], float]], *, absolute: bool = False
+) -> HookSet:
+    """Multiply every learning rate by a factor, a plain function of the update count.
 
     The update after `u` finished ones is made with `factor_of_update(u)`, so the first with `factor_of_update(0)`.
     An update that was skipped counts for nothing. There is no state besides the count: a run that is resumed goes on
-    where it was.
+    where it was. Schedules compose: of several, and with `reduce_on_plateau` and `torch_scheduler` in any order, each
+    rate is what its group began with times all their factors.
 
     Args:
         factor_of_update: Takes the number of finished updates, from 0, and returns the factor for the next one, such as
             `cosine(10_000)`. A sequence of functions has one for each parameter group, in the order of the groups, and
             each optimizer has that many.
+        absolute: Whether the functions return the rates themselves, whatever they were. Such a schedule comes before
+            all that changes rates by hooks on `transform_rates`, so a run has at most one.
 
     Raises:
         HookDefinitionError: if it is no function, nor a sequence of functions.
-        RunDefinitionError: when the run begins, if an optimizer has not as many groups as there are functions.
+        RunDefinitionError: when the run begins, if an optimizer has not as many groups as there are functions, or
+            something else on `transform_rates` comes before an absolute schedule.
 
-    Source: torch's `LambdaLR`, whose values these are; a rate's first value is its group's `initial_lr`, else `lr`.
+    Source: torch's `LambdaLR`, whose values these are where no other hook changes rates.
 
     Example:
         >>> lr_schedule(lambda update: min(1.0, (update + 1) / 100))  # linear warm-up over 100 updates
@@ -59,23 +67,22 @@ def lr_schedule(factor_of_update: Callable[[int], float] | Sequence[Callable[[in
 
     def on_train_begin(ctx: TrainBegin) -> None:
         for optimizer in ctx.run.optimizers:
-            if not one_for_all:
+            if all("lr" in group for group in optimizer.param_groups):
                 _check_groups(optimizer, len(functions))
-        for optimizer in ctx.run.optimizers:
-            _scale(optimizer, functions, ctx.at.updates)
 
-    def on_after_optimizer_step(ctx: OptimizerStepped) -> None:
-        # One whose own update was skipped follows the count too, once the others have had their turn.
-        own = (ctx.run.optimizers[ctx.optimizer_idx],) if ctx.stepped else ()
-        for optimizer in ctx.run.optimizers if finishes_update(ctx) else own:
-            _scale(optimizer, functions, ctx.at.updates)
+    def transform_rates(ctx: RatesDue, rates: Rates) -> Rates:
+        updates = ctx.at.updates
+        if one_for_all:
+            factors: Rates = [functions[0](updates)] * len(rates)
+        else:
+            _check_groups(ctx.run.optimizers[ctx.optimizer_idx], len(functions))
+            factors = [function(updates) for function in functions]
+        return factors if absolute else [rate * factor for rate, factor in zip(rates, factors, strict=True)]
 
-    return HookSet(
-        name="lr_schedule",
-        writes=_WRITES,
-        on_train_begin=on_train_begin,
-        on_after_optimizer_step=on_after_optimizer_step,
-    )
+    writes = frozenset({"rates"} if absolute else ())
+    if one_for_all:
+        return HookSet(name="lr_schedule", writes=writes, transform_rates=transform_rates)
+    return HookSet(name="lr_schedule", writes=writes, on_train_begin=on_train_begin, transform_rates=transform_rates)
 
 
 def _functions(given: object) -> tuple[Callable[[int], float], ...]:
@@ -99,27 +106,15 @@ def _check_groups(optimizer: Optimizer, functions: int) -> None:
         )
 
 
-def _scale(optimizer: Optimizer, functions: Sequence[Callable[[int], float]], updates: int) -> None:
-    groups = optimizer.param_groups
-    factors = [function(updates) for function in functions]
-    for group, factor in zip(groups, factors * len(groups) if len(factors) == 1 else factors, strict=True):
-        rate: float | Tensor = group["lr"]
-        if isinstance(rate, Tensor):
-            rate.fill_(group.setdefault("initial_lr", rate.clone()) * factor)
-        else:
-            group["lr"] = group.setdefault("initial_lr", rate) * factor
-
-
 @factory
 def torch_scheduler(
-    factory: Callable[[Optimizer], LRScheduler],
-    unit: Literal["updates", "epochs"] = "updates",
-    *,
-    optimizer_idx: int = 0,
+    factory: Callable[[Optimizer], LRScheduler], *, unit: Literal["updates", "epochs"], optimizer_idx: int = 0
 ) -> HookSet:
     """Step one of PyTorch's learning-rate schedulers once for each finished update, or epoch.
 
-    The scheduler is made when the run begins, and is the hook set's state. Two of them in a run, for two optimizers,
+    The scheduler is made when the run begins, and is the hook set's state. It steps on what groups began with, and what
+    it leaves there is what hooks on `transform_rates` are given: several schedulers act on one another as in PyTorch,
+    in the order of the sets, and `lr_schedule` and `reduce_on_plateau` are factors beside them. Two of them in a run
     need two names: `named("second", torch_scheduler(...))`.
 
     Args:
@@ -128,7 +123,7 @@ def torch_scheduler(
         optimizer_idx: Position of its optimizer among those of the run, from 0.
 
     Raises:
-        HookDefinitionError: if the factory is no function, or `unit` is neither of the two.
+        HookDefinitionError: if the factory is no function, or `unit` is missing or neither of the two.
         RunDefinitionError: when the run begins, if the factory makes no scheduler or one that steps on a metric, or
             there is no such optimizer.
 
@@ -139,10 +134,11 @@ def torch_scheduler(
     if not callable(factory):
         raise HookDefinitionError(
             f"torch_scheduler takes a function that makes the scheduler, got {factory!r}; write "
-            "torch_scheduler(lambda optimizer: StepLR(optimizer, 10))."
+            "torch_scheduler(lambda optimizer: StepLR(optimizer, 10), unit=...)."
         )
     if unit not in ("updates", "epochs"):
         raise HookDefinitionError(f"A scheduler steps in 'updates' or 'epochs', got unit={unit!r}.")
+    writes = frozenset({"optimizer", "base_rates"})
 
     def init(begin: TrainBegin) -> LRScheduler:
         return _made(factory, begin.run.optimizers, optimizer_idx)
@@ -157,8 +153,8 @@ def torch_scheduler(
         return scheduler, None
 
     if unit == "epochs":
-        return stateful("torch_scheduler", init, writes=_WRITES, on_epoch_end=on_epoch_end)
-    return stateful("torch_scheduler", init, writes=_WRITES, on_after_optimizer_step=on_after_optimizer_step)
+        return stateful("torch_scheduler", init, writes=writes, on_epoch_end=on_epoch_end)
+    return stateful("torch_scheduler", init, writes=writes, on_after_optimizer_step=on_after_optimizer_step)
 
 
 def _made(factory: Callable[[Optimizer], Any], optimizers: tuple[Optimizer, ...], optimizer_idx: int) -> LRScheduler:
@@ -178,24 +174,32 @@ def _made(factory: Callable[[Optimizer], Any], optimizers: tuple[Optimizer, ...]
 
 
 @final
-@define(eq=False)
+@frozen(kw_only=True)
 class Plateau:
     """What `reduce_on_plateau` remembers."""
 
-    schedulers: tuple[ReduceLROnPlateau, ...]
-    """PyTorch's own, one for each optimizer of the run."""
+    best: float
+    """The best value so far; before the first an infinity that is worse than any."""
+    failures: int = 0
+    """Values in a row since then that were no improvement, those of a cooldown left out."""
+    cooldown: int = 0
+    """Values to come that do not count as failures."""
+    reductions: int = 0
+    """How often rates were reduced."""
     judged: int = 0
     """How often the value had been recorded when it was last judged."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain data."""
-        return {"judged": self.judged, "schedulers": [one.state_dict() for one in self.schedulers]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state of as many optimizers."""
-        self.judged = state["judged"]
-        for one, saved in zip(self.schedulers, state["schedulers"], strict=True):
-            one.load_state_dict(saved)
+    def after(self, value: float, judged: int, patience: int, cooldown: int, *, better: bool) -> "Plateau":
+        """What is remembered after a further value, as torch's `ReduceLROnPlateau` does it."""
+        failures = 0 if better or self.cooldown else self.failures + 1
+        falls = failures > patience
+        return Plateau(
+            best=value if better else self.best,
+            failures=0 if falls else failures,
+            cooldown=cooldown if falls else max(self.cooldown - 1, 0),
+            reductions=self.reductions + falls,
+            judged=judged,
+        )
 
 
 @factory
@@ -215,7 +219,7 @@ def reduce_on_plateau(
     Every new value is judged once, at the end of the evaluation or the epoch that brought it, so this works in a run
     without epochs too. An epoch or evaluation without a new value does not count; NaN counts as no improvement.
     PyTorch counts `patience` so: with 0 the rate falls at the first failure; that is one later than `early_stopping`
-    counts. Not together with `lr_schedule`, which sets each rate anew from its first value.
+    counts. All reductions so far are made of the rate that schedules give each update, so these go on beside it.
 
     Args:
         monitor: Name of the value, such as `"val/loss"`.
@@ -224,13 +228,13 @@ def reduce_on_plateau(
         patience: Failures to improve in a row that are let pass, from 0 on.
         threshold: A value is better only by more than this, a finite number from 0 on.
         threshold_mode: `"rel"` if `threshold` is a share of the best value, `"abs"` if it is in the value's own unit.
-        min_lr: No rate falls below this, from 0 on. A reduction by 1e-8 or less is not made.
+        min_lr: No reduction goes below this, from 0 on. A reduction by 1e-8 or less is not made.
         cooldown: Values after a reduction that do not count as failures, from 0 on.
 
     Raises:
         HookDefinitionError: if an argument is none of these.
 
-    Source: torch's `ReduceLROnPlateau`, which is the state.
+    Source: torch's `ReduceLROnPlateau`, whose rates these are where no other hook changes them.
 
     Example:
         >>> reduce_on_plateau("val/loss", mode="min", patience=3)
@@ -244,25 +248,36 @@ def reduce_on_plateau(
     check_number("reduce_on_plateau", "min_lr", min_lr)
     check_count("reduce_on_plateau", "cooldown", cooldown, 0)
 
-    make = partial(
-        ReduceLROnPlateau, mode=mode, factor=factor, patience=patience, threshold=threshold,
-        threshold_mode=threshold_mode, min_lr=min_lr, cooldown=cooldown,
-    )  # fmt: skip
 
-    def init(begin: TrainBegin) -> Plateau:
-        return Plateau(tuple(make(one) for one in begin.run.optimizers))
+    def is_better(value: float, best: float) -> bool:
+        by = -threshold if mode == "min" else threshold
+        bound = best * (1.0 + by) if threshold_mode == "rel" else best + by
+        return value < bound if mode == "min" else value > bound
 
     def judge(ctx: EpochEnd | EvaluationEnd, plateau: Plateau) -> tuple[Plateau, None]:
-        value, plateau.judged = new_value(ctx, monitor, plateau.judged)
+        value, judged = new_value(ctx, monitor, plateau.judged)
         if value is not None:
-            for scheduler in plateau.schedulers:
-                scheduler.step(value)
+            plateau = plateau.after(value, judged, patience, cooldown, better=is_better(value, plateau.best))
         return plateau, None
 
+    def transform_rates(ctx: RatesDue, rates: Rates, plateau: Plateau) -> tuple[Plateau, Rates]:
+        return plateau, [_reduced(rate, plateau.reductions, factor, min_lr) for rate in rates]
+
+    fresh = Plateau(best=math.inf if mode == "min" else -math.inf)
     return stateful(
-        "reduce_on_plateau", init, reads=frozenset({monitor}), writes=frozenset({"optimizer"}), on_evaluation_end=judge,
-        on_epoch_end=judge,
+        "reduce_on_plateau", lambda: fresh, reads=frozenset({monitor}), transform_rates=transform_rates,
+        on_evaluation_end=judge, on_epoch_end=judge,
     )  # fmt: skip
+
+
+def _reduced(rate: float, reductions: int, factor: float, least: float) -> float:
+    """`rate`, so many times reduced, as torch's `ReduceLROnPlateau` does it."""
+    for _ in range(reductions):
+        lower = max(rate * factor, least)
+        if not rate - lower > _LEAST_REDUCTION:
+            break
+        rate = lower
+    return rate
 
 
 @factory
@@ -319,7 +334,7 @@ def lr_monitor() -> HookSet:
     provides none: a set that `reads` one of them is refused. A rate that is a device tensor is recorded as one, so
     nothing is read in a step.
 
-    Schedules set the next rate on the same event; this set has a low `order` and so comes before them, wherever it is
+    Schedulers of PyTorch step on the same event; this set has a low `order` and so comes before them, wherever it is
     given.
 
     Example:
@@ -336,4 +351,4 @@ def lr_monitor() -> HookSet:
         rates: dict[str, float | Tensor] = {f"{prefix}/{index}": group["lr"] for index, group in enumerate(groups)}
         return Record(rates)
 
-    return HookSet(name="lr_monitor", order=_BEFORE_SCHEDULES, on_after_optimizer_step=on_after_optimizer_step)
+    return HookSet(name="lr_monitor", order=_BEFORE_SCHEDULERS, on_after_optimizer_step=on_after_optimizer_step)

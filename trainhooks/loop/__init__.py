@@ -21,6 +21,7 @@ from .live import Live
 from .metrics import check_metrics, keeps_count
 from .provided import Source, check_values, names_of_evaluation, names_of_training
 from .quick import version_of
+from .rates import check_first, on_bases, rates_of, stepping_on_bases, steps_on_bases
 from .records import Records
 from .reference import train_loop
 from .requests import DueEvaluation, Requests
@@ -65,6 +66,7 @@ __all__ = [
     "begin_training",
     "bind_table",
     "captured",
+    "check_first",
     "check_metrics",
     "check_values",
     "compose",
@@ -79,12 +81,16 @@ __all__ = [
     "named_modules",
     "names_of_evaluation",
     "names_of_training",
+    "on_bases",
     "place_now",
+    "rates_of",
     "restore",
     "restore_streams",
     "same_modes",
     "scaling_of",
     "specialise",
+    "stepping_on_bases",
+    "steps_on_bases",
     "tensors_of",
     "train_loop",
     "version_of",

@@ -71,6 +71,9 @@ def restore(live: Live, state: State) -> None:
     load_bare_state(live.run.model, state["model"])
     for worker, saved in zip(live.workers, state["optimizers"], strict=True):
         worker.optimizer.load_state_dict(saved)
+    for rates in live.rates:
+        if (of_rates := state["loop"]["rates"].get(str(rates.optimizer_idx))) is not None:
+            rates.restore(of_rates)
     if live.scaling is not None and state["scaler"] is not None:
         live.scaling.scaler.load_state_dict(state["scaler"])
     for worker, *saved in zip(live.workers, *state["loop"]["means"], strict=True):
@@ -111,6 +114,7 @@ def _of_loop(live: Live) -> State:
         "records": live.records.state(),
         "means": [_means(worker) for worker in live.workers],
         "first_weights": [worker.window.first for worker in live.workers],
+        "rates": {str(one.optimizer_idx): one.state() for one in live.rates},
         "votes": [] if live.together is None else live.together.votes_cast(),
         "judged": live.averages.judged_at(live.at),
     }

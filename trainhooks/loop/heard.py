@@ -32,6 +32,8 @@ from trainhooks.core import (
     OptimizerStepped,
     ProcessStart,
     Progress,
+    Rates,
+    RatesDue,
     Record,
     Recorded,
     Registration,
@@ -67,6 +69,7 @@ class Heard:
     on_epoch_begin: Hears[EpochBegin] | None = None
     on_batch_begin: Hears[BatchBegin] | None = None
     transform_batch: Callable[[BatchBegin, Any], Any] | None = None
+    transform_rates: Callable[[RatesDue, Rates], Rates] | None = None
     transform_loss: Callable[[LossReady, Tensor], Tensor] | None = None
     on_after_backward: Hears[AfterBackward] | None = None
     on_after_gradient_update: Hears[GradientsReady] | None = None

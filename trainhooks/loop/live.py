@@ -17,6 +17,7 @@ from .forwarding import Forward, forward
 from .interrupts import Interrupts
 from .means import read_together, with_items
 from .provided import check_awaited
+from .rates import LearningRates
 from .records import LOOP, Records
 from .requests import Requests
 from .saver import Order, Saver
@@ -54,6 +55,8 @@ class Live:
     """Whose weights its evaluations look at."""
     interrupts: Interrupts = field(factory=Interrupts)
     workers: Sequence[Worker] = ()
+    rates: Sequence[LearningRates] = ()
+    """Those of each optimizer that has any."""
     saver: Saver | None = None
     """What carries out `Save`; None if there is nowhere to save to."""
     together: Together | None = None

@@ -14,7 +14,7 @@ The parts that it calls read the same way: `update.update` (gradients to paramet
 
 from contextlib import nullcontext
 
-from trainhooks.core import AfterBackward, BatchBegin, BatchEnd, EpochBegin, LossReady, TrainBegin
+from trainhooks.core import AfterBackward, BatchBegin, BatchEnd, EpochBegin, LossReady, RatesDue, TrainBegin
 
 from .boundary import at_boundary, at_epoch_end
 from .heard import Heard
@@ -56,6 +56,13 @@ def train_loop(live: Live, heard: Heard) -> None:
                         batch = heard.transform_batch(  # noqa: PLW2901
                             BatchBegin(run=run, at=live.at, batch=batch, closes_window=live.closes), batch
                         )
+
+                    if heard.transform_rates is not None:
+                        if live.open == 0:  # this batch opens a window
+                            for rates in live.rates:
+                                rates.put(heard.transform_rates(
+                                    RatesDue(run=run, at=live.at, optimizer_idx=rates.optimizer_idx), rates.bases()
+                                ))  # fmt: skip
 
                     for worker in live.workers:
                         output, loss = NO_OUTPUT, NO_LOSS  # the objective before lets go of what it computed

@@ -1,11 +1,13 @@
 """What a transform returned: whether it can stand for what it was given."""
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import cast
 
 from torch import Tensor
 
-from trainhooks.core import Gradients, GradientsReady, Metrics
+from trainhooks.core import Gradients, GradientsReady, Metrics, Rates
 from trainhooks.errors import HookDefinitionError
 
 from .records import number
@@ -27,6 +29,8 @@ def replaced(event: str, by: str, new: object, old: object, ctx: object) -> obje
         )
     if isinstance(ctx, GradientsReady):
         _check_gradients(by, cast("Gradients", new), ctx.parameters)
+    if event == "transform_rates":
+        return _checked_rates(by, cast("Rates", new), cast("Rates", old))
     if event == "transform_metrics":
         return {name: number(by, name, value) for name, value in cast("Metrics", new).items()}
     return new
@@ -42,7 +46,19 @@ def _check_gradients(by: str, new: Gradients, parameters: Sequence[Tensor]) -> N
         )
 
 
+def _checked_rates(by: str, new: Rates, old: Rates) -> Rates:
+    given = cast("Sequence[object]", new)
+    rates = [float(one) for one in given if isinstance(one, float | Real) and math.isfinite(one)]
+    if not len(rates) == len(new) == len(old):
+        raise HookDefinitionError(
+            f"transform_rates returns one finite number for each of the {len(old)} groups of the optimizer, but {by!r} "
+            f"returned {new!r}."
+        )
+    return rates
+
+
 _WANTED: Mapping[str, tuple[type, str]] = {
+    "transform_rates": (Sequence, "the learning rates, a sequence of numbers"),
     "transform_loss": (Tensor, "the loss, a 0-d tensor"),
     "transform_gradients": (Sequence, "the gradients, a sequence of tensors and None"),
     "transform_metrics": (Mapping, "the metrics, a mapping of numbers by name"),

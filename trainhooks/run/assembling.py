@@ -20,6 +20,7 @@ from trainhooks.loop import (
     Together,
     Transfer,
     bind_table,
+    check_first,
     check_metrics,
     check_values,
     length_of,
@@ -45,8 +46,8 @@ def assemble(
 
     Raises:
         MissingValueError: if a hook reads a value that nothing provides.
-        RunDefinitionError: if a hook provides a value of the loop, or several processes cannot put together what a
-            metric counts.
+        RunDefinitionError: if a hook provides a value of the loop, or sets learning rates whatever another before it
+            made of them; if several processes cannot put together what a metric counts.
     """
     check_precision(run)
     evaluations = check_evaluations(evaluations, run.rank.world, has_step=len(objectives) == 1)
@@ -57,6 +58,7 @@ def assemble(
     check_metrics(evaluations, run.rank.world)
     shared_clock = time.monotonic if together is None else together.clock
     bindings = bind_table(table, run.rank, time.monotonic, shared_clock)
+    check_first(bindings.hooks.get("transform_rates", ()))
     horizon = horizon_of(run, length_of(data, run.rank))
     bindings.warn_of_the_impossible(horizon)
     live = Live(

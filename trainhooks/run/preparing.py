@@ -4,12 +4,24 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from attrs import evolve
 
 from trainhooks.core import TrainBegin
-from trainhooks.loop import Bindings, Live, Objective, Worker, begin_training, forward_in, scaling_of
+from trainhooks.loop import (
+    Bindings,
+    Live,
+    Objective,
+    Worker,
+    begin_training,
+    forward_in,
+    on_bases,
+    rates_of,
+    scaling_of,
+    steps_on_bases,
+)
 
 from .joining import join_models
 from .optimizers import check_owners, made_optimizer
@@ -42,7 +54,10 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable
         for worker in live.workers:
             worker.quick.zero()  # gradients that somebody left are not ours
         live.run = evolve(run, optimizers=optimizers)
-        bindings.make_states(TrainBegin(run=live.run, at=live.at, resumed=live.resumed))
+        live.rates = rates_of(optimizers, bindings.hooks)
+        steps = any(steps_on_bases(member.owner) for member in bindings.members)
+        with on_bases(live.rates) if steps else nullcontext():
+            bindings.make_states(TrainBegin(run=live.run, at=live.at, resumed=live.resumed))
         stay = begin_training(run.model)
         live.watches_mode = live.is_in_train_mode()
         if stay and run.rank.index == 0:

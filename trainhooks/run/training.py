@@ -27,6 +27,7 @@ from trainhooks.loop import (
     move,
     same_modes,
     specialise,
+    stepping_on_bases,
 )
 from trainhooks.store import Experiment
 
@@ -187,7 +188,7 @@ def _ended(
         from .guard import guarded  # a run without it does not load it
 
         hooks = guarded(hooks)
-    heard = hear(hooks, live.records, live.requests, live.together)
+    heard = hear(stepping_on_bases(hooks, lambda: live.rates), live.records, live.requests, live.together)
     functions = specialise(heard.events()) if specialised else FUNCTIONS
     read = (live.data, *(one.data for one in live.requests.evaluations))
     try:

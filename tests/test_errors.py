@@ -7,11 +7,15 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
+import attrs
+import numpy
 import pytest
+import torch
+from torch import nn
 
 import trainhooks.cli  # its errors belong to the tree
 from trainhooks import DuplicateHookNameError, MissingValueError, OrderCycleError, TrainhooksError, compose
-from trainhooks.errors import StorageError
+from trainhooks.errors import StorageError, shown
 
 assert trainhooks.cli.__doc__
 
@@ -84,3 +88,44 @@ def test_an_error_comes_out_of_a_pool_of_processes_as_what_it_was() -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool, pytest.raises(OrderCycleError) as caught:
         pool.submit(in_circles).result()
     assert set(caught.value.path) == {"a", "b"}
+
+
+@attrs.frozen
+class OfTensors:
+    value: object
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "None"),
+        ("a  b\n", "'a  b\\n'"),
+        (1.5, "1.5"),
+        ((1,), "(1,)"),
+        (["val/loss", 3], "['val/loss', 3]"),
+        (list(range(9)), "[0, 1, 2, 3, ...]"),
+        ({"a": torch.ones(2)}, "{'a': <Tensor of shape (2,), torch.float32>}"),
+        (torch.tensor(0.5), "<Tensor of shape (), torch.float32>"),
+        (nn.Parameter(torch.ones(2, 2)), "<Parameter of shape (2, 2), torch.float32>"),
+        (numpy.zeros((3, 3)), "<ndarray of shape (3, 3), float64>"),
+        (numpy.float32(0.5), "np.float32(0.5)"),
+        (torch.float32, "torch.float32"),
+        (nn.Linear(1, 1), "Linear(in_features=1, out_features=1, bias=True)"),
+        (int, "<class 'int'>"),
+    ],
+)
+def test_a_value_is_shown_short_in_a_sentence(value: object, expected: str) -> None:
+    assert shown(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 9999, 10**999, [[torch.zeros(99)] * 99] * 99, dict.fromkeys(range(99), "y" * 99), OfTensors([1.0] * 999),
+        nn.Sequential(*[nn.Linear(1, 1)] * 99), [nn.Sequential(nn.Linear(1, 1))] * 3, {1, 2, 3, 4, 5, 6},
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_what_is_long_is_cut_and_stays_in_a_line(value: object) -> None:
+    assert len(shown(value)) < 700
+    assert "\n" not in shown(value)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from unittest import mock
 
 import pytest
+import torch
 from torch import Tensor
 
 from tests.core.callables import hook_set, line_of, passing_on
@@ -211,3 +212,12 @@ def test_a_decorator_that_passes_everything_on_is_looked_through() -> None:
         hook_set(on_batch_end=passing_on(nothing))
     with pytest.raises(HookDefinitionError, match="asks for EpochEnd, which is the context of on_epoch_end"):
         hook_set(on_batch_end=passing_on(for_an_epoch))
+
+
+def test_a_definition_shows_what_a_default_is_and_not_all_of_it() -> None:
+    def remember(ctx: BatchEnd, data: Sequence[Tensor] = [torch.zeros(999)] * 999, best: float = 0.5) -> None: ...
+
+    shown = definition_of(remember)
+    assert "= [<Tensor of shape (999,), torch.float32>, " in shown
+    assert "best: float = 0.5) -> None`" in shown
+    assert len(shown) < 500

@@ -118,8 +118,8 @@ def test_a_step_that_returns_something_else_is_named(returned: object, sentence:
 RECORD_OF_A_WORD = Record(cast("Any", {"x": "high"}))
 
 
-def answering(answer: object) -> Callable[[object], object]:
-    def hook(ctx: object) -> object:
+def answering(answer: object) -> Callable[..., object]:
+    def hook(ctx: object, value: object = None) -> object:
         return answer
 
     return hook
@@ -133,7 +133,16 @@ def answering(answer: object) -> Callable[[object], object]:
         ("on_train_end", Evaluate("val"), "to on_train_end, which takes nothing"),
         ("on_record", Record({"x": 1.0}), "to on_record, which takes nothing"),
         ("on_batch_end", RECORD_OF_A_WORD, "recorded 'x' as 'high'; record a number"),
-        ("on_batch_end", Record({"x": torch.ones(2)}), r"tensor of shape \(2,\); record one real number"),
+        ("on_batch_end", Record({"x": torch.ones(2)}), r"'x' as <Tensor of shape \(2,\), torch.float32>; record"),
+        ("on_batch_end", Record({"x": torch.tensor(1j)}), r"'x' as <Tensor of shape \(\), torch.complex64>; record a"),
+        ("on_batch_end", Record(cast("Any", {"x": None})), "recorded 'x' as None; record a number or a 0-d tensor"),
+        ("on_batch_end", Record(cast("Any", {"x": [1.0] * 999})), r"as \[1.0, 1.0, 1.0, 1.0, \.\.\.\]; record"),
+        ("on_batch_end", Record(cast("Any", {3: 1.0})), "recorded 3 as 1.0; record .* under a name"),
+        ("on_batch_end", Record(cast("Any", [1.0])), r"answered Record\(\[1.0\]\); write Record\({name: value}\)"),
+        ("on_batch_end", torch.ones(999), r"answered <Tensor of shape \(999,\), torch.float32> to on_batch_end"),
+        ("transform_batch", None, "transform_batch returns the batch, changed or as it was, but 'odd' returned None"),
+        ("transform_loss", torch.ones(9), r"'odd' returned <Tensor of shape \(9,\), torch.float32>"),
+        ("transform_loss", 0.5, "returns the loss, a 0-d tensor, changed or as it was, but 'odd' returned 0.5"),
     ],
 )
 def test_an_answer_that_the_event_does_not_take_is_named_with_its_hook(

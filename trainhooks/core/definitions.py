@@ -5,9 +5,11 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, cast, final, get_args, get_origin
 
-from trainhooks.errors import HookDefinitionError
+from attrs import frozen
+
+from trainhooks.errors import HookDefinitionError, shown
 
 from .binding import Hook
 from .events import CONTEXTS, EVENTS, EventSpec, nearest
@@ -49,7 +51,29 @@ def definition_of(hook: object) -> str:
         function = inspect.unwrap(function, stop=lambda one: not _takes_anything(_own_signature(one)))
     code = getattr(function, "__code__", None)
     place = f" at {Path(code.co_filename).name}:{code.co_firstlineno}" if code else ""
-    return f"`{name_of(hook)}{_signature(hook) or '(...)'}`{place}"
+    return f"`{name_of(hook)}{_short(_signature(hook))}`{place}"
+
+
+def _short(signature: inspect.Signature | None) -> str:
+    """A signature, with short defaults."""
+    if signature is None:
+        return "(...)"
+    parts = [
+        one if one.default is one.empty else one.replace(default=_Shown(one.default))
+        for one in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=parts))
+
+
+@final
+@frozen(repr=False)
+class _Shown:
+    """A default, as it is shown."""
+
+    value: object
+
+    def __repr__(self) -> str:
+        return shown(self.value)
 
 
 def check_hook(hook: object, spec: EventSpec, *, keeps_state: bool = False) -> Hook:
@@ -61,7 +85,7 @@ def check_hook(hook: object, spec: EventSpec, *, keeps_state: bool = False) -> H
     """
     form = _FORMS[spec.kind][keeps_state]
     if not callable(hook):
-        raise HookDefinitionError(f"{spec.name} wants a callable {form}, got {hook!r}.")
+        raise HookDefinitionError(f"{spec.name} wants a callable {form}, got {shown(hook)}.")
     if isinstance(hook, type):
         raise HookDefinitionError(f"{spec.name} got the class {hook.__qualname__}; give an instance, or a method.")
     _check_arity(hook, spec, form)
@@ -179,8 +203,8 @@ def _no_hook(holder: object) -> str:
     if theirs := [f"for {name}, {advice_on(name)}" for name in dir(holder) if name in MEANT]:
         return f"{kind} has no method named like an event; {'; '.join(theirs)}. The events: {', '.join(EVENTS)}."
     return (
-        f"{holder!r} is no hook: a HookSet, a dict such as {{'on_batch_end': f}}, an object with methods named like "
-        f"events, or a sequence of these. The events: {', '.join(EVENTS)}."
+        f"{shown(holder)} is no hook: a HookSet, a dict such as {{'on_batch_end': f}}, an object with methods named "
+        f"like events, or a sequence of these. The events: {', '.join(EVENTS)}."
     )
 
 

@@ -343,30 +343,30 @@ def _several(given: object, spec: EventSpec) -> tuple[Entry, ...]:
 
 def _name(name: object) -> str:
     if not isinstance(name, str):
-        raise HookDefinitionError(f"name is a string, got {name!r}.")
+        raise HookDefinitionError(f"name is a string, got {shown(name)}.")
     return name
 
 
 def _integer(order: object) -> int:
     number = whole_number(order)
     if number is None:
-        raise HookDefinitionError(f"order is a whole number, got {order!r}.")
+        raise HookDefinitionError(f"order is a whole number, got {shown(order)}.")
     return number
 
 
 def _names(key: str, names: object) -> frozenset[str]:
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise HookDefinitionError(f"{key} is a set of names, got {names!r}; write {key}={{{names!r}}}.")
+        raise HookDefinitionError(f"{key} is a set of names, got {shown(names)}; write {key}={{{shown(names)}}}.")
     for name in cast("Collection[object]", names):
         if not isinstance(name, str):
-            raise HookDefinitionError(f"{key} is a set of names, which are strings; got {name!r} among them.")
+            raise HookDefinitionError(f"{key} is a set of names, which are strings; got {shown(name)} among them.")
     return frozenset(cast("Collection[str]", names))
 
 
 def _writes(names: object) -> frozenset[str]:
     writes = _names("writes", names)
     if unknown := sorted(writes - set(WRITABLE)):
-        raise HookDefinitionError(f"writes got {unknown[0]!r}; a set can declare {', '.join(WRITABLE)}.")
+        raise HookDefinitionError(f"writes got {shown(unknown[0])}; a set can declare {', '.join(WRITABLE)}.")
     return writes
 
 
@@ -401,5 +401,5 @@ def _settings(settings: object) -> Settings | None:
 
 def _trigger(when: object) -> Trigger | None:
     if not isinstance(when, Trigger | None):
-        raise HookDefinitionError(f"when is a trigger, such as every(100, 'updates'), or None, got {when!r}.")
+        raise HookDefinitionError(f"when is a trigger, such as every(100, 'updates'), or None, got {shown(when)}.")
     return when

@@ -7,7 +7,7 @@ from typing import Any, cast, final
 from attrs import frozen
 from typing_extensions import TypeVar, Unpack
 
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .binding import Itself
 from .contexts import TrainBegin
@@ -106,7 +106,7 @@ def needs_begin(hook_set: HookSet) -> bool:
 
 def _takes_begin(init: object) -> bool:
     if not callable(init):
-        raise HookDefinitionError(f"init is a function of nothing, or of the TrainBegin, got {init!r}.")
+        raise HookDefinitionError(f"init is a function of nothing, or of the TrainBegin, got {shown(init)}.")
     try:
         signature = inspect.signature(init)
     except (TypeError, ValueError):

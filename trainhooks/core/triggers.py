@@ -9,7 +9,7 @@ from typing import final, get_args
 
 from attrs import frozen
 
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .progress import Unit
 from .rules import AtPoints, Both, Either, Every, EverySeconds, Not, Rule, Since, Until, flattened
@@ -106,17 +106,17 @@ def is_due_at_epochs_alone(rule: Rule) -> bool:
 def _count(word: str, n: object, least: int) -> int:
     count = whole_number(n, least)
     if count is None:
-        raise HookDefinitionError(f"{word} takes whole numbers from {least} on, got {n!r}.")
+        raise HookDefinitionError(f"{word} takes whole numbers from {least} on, got {shown(n)}.")
     return count
 
 
 def _seconds(seconds: object) -> float:
     if not isinstance(seconds, int | float) or not 0.0 < seconds < float("inf"):
-        raise HookDefinitionError(f"every_seconds takes a positive number of seconds, got {seconds!r}.")
+        raise HookDefinitionError(f"every_seconds takes a positive number of seconds, got {shown(seconds)}.")
     return float(seconds)
 
 
 def _unit(unit: Unit) -> Unit:
     if unit not in get_args(Unit):
-        raise HookDefinitionError(f"A trigger counts in {', '.join(map(repr, get_args(Unit)))}, got {unit!r}.")
+        raise HookDefinitionError(f"A trigger counts in {', '.join(map(repr, get_args(Unit)))}, got {shown(unit)}.")
     return unit

@@ -16,7 +16,7 @@ from typing import Any, cast, final
 from attrs import frozen
 from typing_extensions import TypeVar
 
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .binding import Hook, Scope
 from .definitions import definition_of
@@ -40,7 +40,7 @@ def when(trigger: Trigger, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
         (HookSet('loud': on_epoch_end),)
     """
     if not isinstance(trigger, Trigger):
-        raise HookDefinitionError(f"when wants a trigger first, such as every(100, 'updates'), got {trigger!r}.")
+        raise HookDefinitionError(f"when wants a trigger first, such as every(100, 'updates'), got {shown(trigger)}.")
     return tuple(changed(one, when=both(trigger, one.when)) for one in _sets(hooks))
 
 
@@ -66,7 +66,7 @@ def ordered(order: int, hook: Hooks[B, O]) -> HookSet[B, O]:
     """The same hook set at another place: lower orders come first, in every event."""
     number = whole_number(order)
     if number is None:
-        raise HookDefinitionError(f"ordered wants a whole number first, got {order!r}.")
+        raise HookDefinitionError(f"ordered wants a whole number first, got {shown(order)}.")
     return changed(_single("ordered", hook), order=number)
 
 
@@ -99,19 +99,19 @@ def _sets(hooks: tuple[Hooks[B, O], ...]) -> Iterator[HookSet[B, O]]:
 def _single(word: str, hook: Hooks[B, O]) -> HookSet[B, O]:
     hook_sets = tuple(_sets((hook,)))
     if len(hook_sets) != 1:
-        raise HookDefinitionError(f"{word} takes one hook set, got {len(hook_sets)}: {hook_sets!r}.")
+        raise HookDefinitionError(f"{word} takes one hook set, got {len(hook_sets)}: {shown(hook_sets)}.")
     return hook_sets[0]
 
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
-        raise HookDefinitionError(f"named wants a name first, got {name!r}.")
+        raise HookDefinitionError(f"named wants a name first, got {shown(name)}.")
 
 
 def _rank(word: str, rank: object) -> int:
     number = whole_number(rank, 0)
     if number is None:
-        raise HookDefinitionError(f"{word} takes a rank, a whole number from 0 on, got {rank!r}.")
+        raise HookDefinitionError(f"{word} takes a rank, a whole number from 0 on, got {shown(rank)}.")
     return number
 
 
@@ -212,7 +212,7 @@ def _entering(hook: Hook, spec: EventSpec, owner: HookSet) -> Hook:
         manager: Any = hook(ctx)
         if not (hasattr(manager, "__enter__") and hasattr(manager, "__exit__")):
             raise HookDefinitionError(
-                f"{spec.name} returns a context manager, but {owner.name!r} returned {manager!r}; "
+                f"{spec.name} returns a context manager, but {owner.name!r} returned {shown(manager)}; "
                 "decorate the function with @contextlib.contextmanager."
             )
         return Entered(manager, manager.__enter__())

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, IterableDataset
 from typing_extensions import TypeVar
 
 from trainhooks.core import Rank, whole_number
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -27,7 +27,7 @@ def check_count(function: str, argument: str, value: object, least: int) -> int:
     """`value` as an int; what is no whole number from `least` on is refused."""
     count = whole_number(value, least)
     if count is None:
-        raise RunDefinitionError(f"{function} takes {argument} as a whole number from {least} on, got {value!r}.")
+        raise RunDefinitionError(f"{function} takes {argument} as a whole number from {least} on, got {shown(value)}.")
     return count
 
 
@@ -35,7 +35,7 @@ def check_seed(seed: object) -> int:
     """The seed as an int; what is no whole number is refused."""
     number = whole_number(seed)
     if number is None:
-        raise RunDefinitionError(f"seeded_loader takes seed as a whole number, such as seed=0, got {seed!r}.")
+        raise RunDefinitionError(f"seeded_loader takes seed as a whole number, such as seed=0, got {shown(seed)}.")
     return number
 
 
@@ -44,7 +44,7 @@ def check_collate_fn(collate_fn: object) -> None:
     if collate_fn is not None and not callable(collate_fn):
         raise RunDefinitionError(
             "seeded_loader takes collate_fn as a function of the list of a batch's samples, or None, got "
-            f"{collate_fn!r}."
+            f"{shown(collate_fn)}."
         )
 
 
@@ -126,4 +126,4 @@ def check_place(function: str, epoch: object, start: object, rank: Rank, length:
 def check_rank(function: str, rank: Rank) -> None:
     """Refuse a process that is none of its world."""
     if not 0 <= rank.index < rank.world:
-        raise RunDefinitionError(f"{function} takes a rank with an index from 0 to below its world, got {rank!r}.")
+        raise RunDefinitionError(f"{function} takes a rank with an index from 0 to below its world, got {shown(rank)}.")

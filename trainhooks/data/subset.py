@@ -8,7 +8,7 @@ from attrs import frozen
 from typing_extensions import TypeVar
 
 from trainhooks.core import Rank
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 
 from .arguments import check_batches, check_count, check_place
 from .cursor import ALONE, Cursor, SizedCursor
@@ -99,7 +99,9 @@ def first(data: Iterable[object], n: int) -> Batches[object]:
             "batches or a loader."
         )
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
-        raise RunDefinitionError(f"first takes something to iterate over, such as a loader or a list, got {data!r}.")
+        raise RunDefinitionError(
+            f"first takes something to iterate over, such as a loader or a list, got {shown(data)}."
+        )
     if isinstance(data, Cursor):
         return FirstOfCursor(cast("Cursor[object]", data), n)
     check_batches("The data of first", data)

@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 from trainhooks.core import whole_number
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 
 from .supervising import PASSED_ON, end, failure_of, signals_held, wait_for
 
@@ -93,9 +93,9 @@ def _method() -> Method:
 
 def _check(fn: object, args: Sequence[object], processes: object, method: Method) -> None:
     if not callable(fn):
-        raise RunDefinitionError(f"launch takes a function and its arguments, got {fn!r}.")
+        raise RunDefinitionError(f"launch takes a function and its arguments, got {shown(fn)}.")
     if whole_number(processes, 1) is None:
-        raise RunDefinitionError(f"launch takes processes as a positive int, got {processes!r}.")
+        raise RunDefinitionError(f"launch takes processes as a positive int, got {shown(processes)}.")
     if "RANK" in os.environ or "WORLD_SIZE" in os.environ or (dist.is_available() and dist.is_initialized()):
         raise RunDefinitionError(
             "launch was called in a process that is one of several already; call train there, and launch or torchrun "
@@ -106,9 +106,9 @@ def _check(fn: object, args: Sequence[object], processes: object, method: Method
             ForkingPickler.dumps((fn, args))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise RunDefinitionError(
-                f"launch cannot send {fn!r} and its arguments to processes that are spawned: {error}. Give a function "
-                "at the top of a module, and make models, data and stores within it; or call launch before this "
-                "process uses CUDA or a store."
+                f"launch cannot send {shown(fn)} and its arguments to processes that are spawned: {error}. Give a "
+                "function at the top of a module, and make models, data and stores within it; or call launch before "
+                "this process uses CUDA or a store."
             ) from error
 
 

@@ -8,7 +8,7 @@ from attrs import frozen
 from torch import nn
 
 from trainhooks.core import Rank
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 
 StopRule: TypeAlias = Literal["any", "all", "rank0"]
 Uneven: TypeAlias = Literal["join", "truncate", "raise"]
@@ -222,9 +222,9 @@ def _check(word: str, stop: object, uneven: object, reduce_every: object, timeou
         ("reduce_every", reduce_every, ("update", "batch")),
     ):
         if value not in known:
-            raise RunDefinitionError(f"{word} takes {name} as {', '.join(map(repr, known))}, got {value!r}.")
+            raise RunDefinitionError(f"{word} takes {name} as {', '.join(map(repr, known))}, got {shown(value)}.")
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
-        raise RunDefinitionError(f"{word} takes timeout as a positive number of seconds or None, got {timeout!r}.")
+        raise RunDefinitionError(f"{word} takes timeout as a positive number of seconds or None, got {shown(timeout)}.")
 
 
 def _is_layer(layers: object) -> Callable[[nn.Module], bool]:
@@ -233,5 +233,7 @@ def _is_layer(layers: object) -> Callable[[nn.Module], bool]:
         classes = cast("tuple[type[nn.Module], ...]", layers if isinstance(layers, tuple) else (layers,))
         return lambda module: isinstance(module, classes)
     if not callable(layers):
-        raise RunDefinitionError(f"fsdp takes layers as a class of modules, several, or a function, got {layers!r}.")
+        raise RunDefinitionError(
+            f"fsdp takes layers as a class of modules, several, or a function, got {shown(layers)}."
+        )
     return cast("Callable[[nn.Module], bool]", layers)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from trainhooks.core import BatchBegin, HookSet, factory
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 Mix: TypeAlias = Callable[[Tensor, int, float, random.Random], tuple[Tensor, float]]
 """Takes inputs, the places to roll them by, the share to keep and a stream; gives mixed inputs and the share kept."""
@@ -119,7 +119,8 @@ def _checked(name: str, batch: object, num_classes: int) -> tuple[Tensor, Tensor
     parts = cast("tuple[object, ...]", batch) if isinstance(batch, tuple | list) else ()
     x, y = parts if len(parts) == 2 else (None, None)
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        raise HookDefinitionError(f"{name} takes batches of pairs of tensors (x, y), got {batch!r}.")
+        got = shown(cast("object", batch))  # type: ignore[redundant-cast]  # not for pyright
+        raise HookDefinitionError(f"{name} takes batches of pairs of tensors (x, y), got {got}.")
     if not x.is_floating_point():
         raise HookDefinitionError(f"{name} mixes inputs of a floating type, got x of {x.dtype}; convert it first.")
     indices = y.dim() == 1 and not y.is_floating_point()
@@ -134,10 +135,10 @@ def _checked(name: str, batch: object, num_classes: int) -> tuple[Tensor, Tensor
 
 def _check(name: str, alpha: object, num_classes: object, probability: object) -> None:
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0.0 < alpha < math.inf:
-        raise HookDefinitionError(f"{name} takes alpha as a finite number above 0, got {alpha!r}.")
+        raise HookDefinitionError(f"{name} takes alpha as a finite number above 0, got {shown(alpha)}.")
     if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise HookDefinitionError(
-            f"{name} takes num_classes, how many there are, as a whole number, got {num_classes!r}."
+            f"{name} takes num_classes, how many there are, as a whole number, got {shown(num_classes)}."
         )
     if not isinstance(probability, int | float) or isinstance(probability, bool) or not 0.0 <= probability <= 1.0:
-        raise HookDefinitionError(f"{name} takes probability as a number from 0 to 1, got {probability!r}.")
+        raise HookDefinitionError(f"{name} takes probability as a number from 0 to 1, got {shown(probability)}.")

@@ -11,7 +11,7 @@ from attrs import asdict, field, frozen
 from torch import Tensor, nn
 
 from trainhooks.core import Completed, HookSet, Recorded, Stopped, TrainBegin, TrainEnd, factory, stateful
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 from trainhooks.store import slug
 
 from .artifacts import Piece, publish, run_folder, tidy_name
@@ -58,7 +58,7 @@ def save_at_end(results: Results | None = None, *, name: str = "final") -> HookS
     """
     if results is not None and not callable(results):
         raise HookDefinitionError(
-            f"save_at_end takes results as a function of the TrainEnd, got {results!r}; write lambda ctx: {{...}}."
+            f"save_at_end takes results as a function of the TrainEnd, got {shown(results)}; write lambda ctx: {{...}}."
         )
     _check_name(name)
 
@@ -123,7 +123,7 @@ def _pieces(results: object) -> list[Piece]:
     data, files = dict[str, object](), list[Piece]()
     for name, value in cast("Mapping[object, object]", results).items():
         if not isinstance(name, str) or not name:
-            raise HookDefinitionError(f"The results of save_at_end have names, got {name!r} for one.")
+            raise HookDefinitionError(f"The results of save_at_end have names, got {shown(name)} for one.")
         if isinstance(value, os.PathLike):
             files.append(_copied(name, Path(cast("os.PathLike[str]", value))))
         else:
@@ -161,4 +161,4 @@ def _portable(value: object, name: str) -> object:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
-        raise HookDefinitionError(f"save_at_end takes name as a string that is not empty, got {name!r}.")
+        raise HookDefinitionError(f"save_at_end takes name as a string that is not empty, got {shown(name)}.")

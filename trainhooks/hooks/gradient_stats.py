@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from torch import Tensor, nn
 
 from trainhooks.core import EpochBegin, EpochEnd, GradientsReady, HookSet, Record, TrainBegin, factory, stateful
-from trainhooks.errors import HookDefinitionError, RunDefinitionError
+from trainhooks.errors import HookDefinitionError, RunDefinitionError, shown
 
 from .arguments import check_count
 from .pictures import Histogram, histogram_drawer
@@ -177,7 +177,7 @@ def _chosen(ctx: GradientsReady, patterns: Sequence[str]) -> Iterator[tuple[str,
 def _checked(factory: str, patterns: Sequence[object]) -> tuple[str, ...]:
     named = tuple(one for one in patterns if isinstance(one, str))
     if len(named) < len(patterns):
-        raise HookDefinitionError(f"{factory} takes names of parameters, such as 'encoder.*', got {patterns!r}.")
+        raise HookDefinitionError(f"{factory} takes names of parameters, such as 'encoder.*', got {shown(patterns)}.")
     return named or ("*",)
 
 

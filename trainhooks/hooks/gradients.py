@@ -7,7 +7,7 @@ from attrs import evolve
 from torch.nn.utils import clip_grad_value_
 
 from trainhooks.core import Gradients, GradientsReady, HookSet, Rank, SkipUpdate, factory, put_gradients
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .arguments import check_number
 from .shards import norm_of, own_part, part_like
@@ -155,4 +155,4 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
 
 def _check_positive(factory: str, argument: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value) or value <= 0:
-        raise HookDefinitionError(f"{factory} takes {argument} as a number above 0, got {value!r}.")
+        raise HookDefinitionError(f"{factory} takes {argument} as a number above 0, got {shown(value)}.")

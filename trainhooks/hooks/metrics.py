@@ -9,7 +9,7 @@ from typing import TextIO, cast, final
 from attrs import field, frozen
 
 from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, TrainEnd, factory, name_of, stateful
-from trainhooks.errors import HookDefinitionError, MissingValueError
+from trainhooks.errors import HookDefinitionError, MissingValueError, shown
 
 
 @final
@@ -100,7 +100,7 @@ def _with_new_names(new_name: Callable[[str], str], metrics: Metrics) -> Metrics
         new: object = new_name(old)
         if not isinstance(new, str) or not new:
             raise HookDefinitionError(
-                f"{name_of(new_name)!r} takes a name and returns one, but made {new!r} of {old!r}."
+                f"{name_of(new_name)!r} takes a name and returns one, but made {shown(new)} of {old!r}."
             )
         if new in renamed:
             raise HookDefinitionError(f"rename_metrics gives {sources[new]!r} and {old!r} one name, {new!r}.")
@@ -180,7 +180,9 @@ def performance_report(*, names: Collection[str] = ("*",), stream: TextIO | None
 def _check_collection(names: object) -> None:
     given: Collection[object] = cast("Collection[object]", names) if isinstance(names, Collection) else ()
     if isinstance(names, str) or not given or not all(isinstance(one, str) and one for one in given):
-        raise HookDefinitionError(f"names is a collection of names of values, such as ['val/loss'], got {names!r}.")
+        raise HookDefinitionError(
+            f"names is a collection of names of values, such as ['val/loss'], got {names!r}."
+        )
 
 
 def _chosen(names: Collection[str], metrics: Metrics) -> Iterator[str]:

@@ -22,7 +22,7 @@ from trainhooks.core import (
     factory,
     stateful,
 )
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .stopwatch import Stopwatch, check_measuring, is_due
 
@@ -109,7 +109,9 @@ def throughput(
     """
     check_measuring("throughput", updates, clock)
     if items is not None and not callable(items):
-        raise HookDefinitionError(f"items is a function of a batch that gives how many items it has, got {items!r}.")
+        raise HookDefinitionError(
+            f"items is a function of a batch that gives how many items it has, got {shown(items)}."
+        )
 
     def init(begin: TrainBegin) -> Pace:
         watch = Stopwatch(clock)
@@ -159,5 +161,7 @@ def _batches(at: Progress, length: int) -> int:
 
 def _number(value: object) -> float | Tensor:
     if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
-        raise HookDefinitionError(f"items gives how many items a batch has, a number or a 0-d tensor, got {value!r}.")
+        raise HookDefinitionError(
+            f"items gives how many items a batch has, a number or a 0-d tensor, got {shown(value)}."
+        )
     return value.detach() if isinstance(value, Tensor) else value

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, HookSet, factory, stateful
 from trainhooks.distributed import Ranks
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .shards import ranks_of
 
@@ -171,7 +171,9 @@ def _kind_of(value: object) -> str:
 
 def _in_folder(folder: object) -> Callable[[EvaluationEnd], Path]:
     if not isinstance(folder, str | os.PathLike):
-        raise HookDefinitionError(f"write_predictions takes a folder, or a function that gives a path, got {folder!r}.")
+        raise HookDefinitionError(
+            f"write_predictions takes a folder, or a function that gives a path, got {shown(folder)}."
+        )
     where = Path(cast("str | os.PathLike[str]", folder))
 
     def path_of(ctx: EvaluationEnd) -> Path:
@@ -197,4 +199,4 @@ def _write(path: Path, ctx: EvaluationEnd, predictions: Predictions) -> None:
 
 def _check_name(factory: str, name: object) -> None:
     if not isinstance(name, str) or not name:
-        raise HookDefinitionError(f"{factory} takes the name of an evaluation, such as 'val', got {name!r}.")
+        raise HookDefinitionError(f"{factory} takes the name of an evaluation, such as 'val', got {shown(name)}.")

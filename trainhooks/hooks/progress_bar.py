@@ -21,7 +21,7 @@ from trainhooks.core import (
     factory,
     stateful,
 )
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 from trainhooks.sinks import Console, Terminal, terminals
 
 _SECONDS_BETWEEN_PLAIN_LINES = 30.0
@@ -116,7 +116,7 @@ def progress(
         'progress'
     """
     if not redraws_per_second > 0:
-        raise HookDefinitionError(f"redraws_per_second is a number above 0, got {redraws_per_second!r}.")
+        raise HookDefinitionError(f"redraws_per_second is a number above 0, got {shown(redraws_per_second)}.")
     terminal = terminals(console, clock, "progress()")
 
     def init(begin: TrainBegin) -> Screen:

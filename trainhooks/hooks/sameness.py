@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, HookSet, Stop, factory, stateful
 from trainhooks.distributed import Ranks
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .arguments import check_function
 from .shards import ranks_of
@@ -121,14 +121,14 @@ def _tensor(predictions: object) -> Tensor:
         return predictions.detach()
     raise HookDefinitionError(
         "stop_on_constant_predictions compares tensors of predictions, items first, and got "
-        f"{predictions!r}; give prediction_of=lambda output: ... that makes one."
+        f"{shown(predictions)}; give prediction_of=lambda output: ... that makes one."
     )
 
 
 def _check_constant(evaluation: object, value: object) -> None:
     if not isinstance(evaluation, str) or not evaluation:
         raise HookDefinitionError(
-            f"stop_on_constant_predictions takes an evaluation's name first, such as 'val', got {evaluation!r}."
+            f"stop_on_constant_predictions takes an evaluation's name first, such as 'val', got {shown(evaluation)}."
         )
     if value is not None and not isinstance(value, int | float):
-        raise HookDefinitionError(f"stop_on_constant_predictions takes value as a number or None, got {value!r}.")
+        raise HookDefinitionError(f"stop_on_constant_predictions takes value as a number or None, got {shown(value)}.")

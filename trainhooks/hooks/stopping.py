@@ -19,7 +19,7 @@ from trainhooks.core import (
     factory,
     stateful,
 )
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .arguments import check_count, check_monitor, check_number
 from .weights import UNMADE, warn_of_the_rest
@@ -236,4 +236,4 @@ def _state(model: nn.Module) -> dict[str, object]:
 
 def _check_threshold(factory: str, argument: str, threshold: object) -> None:
     if not isinstance(threshold, int | float) or isinstance(threshold, bool) or not math.isfinite(threshold):
-        raise HookDefinitionError(f"{factory} takes {argument} as a finite number, got {threshold!r}.")
+        raise HookDefinitionError(f"{factory} takes {argument} as a finite number, got {shown(threshold)}.")

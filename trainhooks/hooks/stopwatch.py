@@ -7,7 +7,7 @@ from typing import final
 from attrs import define, field
 
 from trainhooks.core import BatchEnd
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 
 @final
@@ -63,10 +63,12 @@ def check_measuring(factory: str, updates: object, clock: object) -> None:
     if updates is not None and (not isinstance(updates, int) or isinstance(updates, bool) or updates < 1):
         raise HookDefinitionError(
             f"{factory} records every so many updates, a whole number from 1 on, or once an epoch with updates=None; "
-            f"got {updates!r}."
+            f"got {shown(updates)}."
         )
     if not callable(clock):
-        raise HookDefinitionError(f"{factory} takes a clock, a function of nothing that gives seconds, got {clock!r}.")
+        raise HookDefinitionError(
+            f"{factory} takes a clock, a function of nothing that gives seconds, got {shown(clock)}."
+        )
 
 
 def is_due(ctx: BatchEnd, updates: int | None) -> bool:

@@ -11,7 +11,7 @@ from attrs import define
 from torch import profiler as torch_profiler
 
 from trainhooks.core import BatchEnd, HookSet, TrainBegin, factory, stateful
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 
 @final
@@ -95,8 +95,8 @@ def _writer(folder: Path, rank: int) -> Callable[[torch_profiler.profile], None]
 
 def _check(folder: object, counts: Mapping[str, object]) -> None:
     if not isinstance(folder, str | os.PathLike):
-        raise HookDefinitionError(f"profiler takes the folder of its traces, got {folder!r}.")
+        raise HookDefinitionError(f"profiler takes the folder of its traces, got {shown(folder)}.")
     for name, count in counts.items():
         least = 1 if name == "active" else 0
         if not isinstance(count, int) or isinstance(count, bool) or count < least:
-            raise HookDefinitionError(f"{name} is a whole number of batches from {least} on, got {count!r}.")
+            raise HookDefinitionError(f"{name} is a whole number of batches from {least} on, got {shown(count)}.")

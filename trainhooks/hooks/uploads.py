@@ -25,7 +25,7 @@ from trainhooks.core import (
 from trainhooks.core import (
     when as only_when,
 )
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 from trainhooks.store import Experiment, PartialDestination, Store, open_store, probe, resolve_destination
 
 from .artifacts import Passing, Paths, chunks_of, paths_of, tidy_name
@@ -100,9 +100,9 @@ def upload(
     if not patterns:
         raise HookDefinitionError("upload takes paths, one or several, got none.")
     if not isinstance(when, Trigger):
-        raise HookDefinitionError(f"upload takes when as a trigger, such as every(1, 'epochs'), got {when!r}.")
+        raise HookDefinitionError(f"upload takes when as a trigger, such as every(1, 'epochs'), got {shown(when)}.")
     if not isinstance(destination, PartialDestination):
-        raise HookDefinitionError(f"upload takes destination as a PartialDestination(...), got {destination!r}.")
+        raise HookDefinitionError(f"upload takes destination as a PartialDestination(...), got {shown(destination)}.")
 
     def begin(ctx: TrainBegin, state: Uploads) -> tuple[Uploads, None]:
         folder = _folder(ctx.run, destination)

@@ -42,7 +42,7 @@ from trainhooks.core import (
     TrainBegin,
     TrainEnd,
 )
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .around import Around, locate
 from .records import Records
@@ -203,8 +203,8 @@ class _Event:
             if not isinstance(one, self.spec.answers):
                 kinds = " | ".join(kind.__name__ for kind in self.spec.answers) or "nothing"
                 raise HookDefinitionError(
-                    f"{owner.name!r} answered {one!r} to {self.spec.name}, which takes {kinds}. Return one of these, "
-                    "a list of them, or None."
+                    f"{owner.name!r} answered {shown(one)} to {self.spec.name}, which takes {kinds}. Return one of "
+                    "these, a list of them, or None."
                 )
             if isinstance(one, Record):
                 since = began(ctx, self.spec) if self.records.keeps else ctx.at  # else nobody sees it

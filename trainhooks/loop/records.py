@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from typing import Any, cast, final
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from trainhooks.core import EpochEnd, EvaluationEnd, HookSet, Metrics, Progress, Record, Values
 from trainhooks.distributed import Ranks
-from trainhooks.errors import HookDefinitionError, RunDefinitionError
+from trainhooks.errors import HookDefinitionError, RunDefinitionError, shown
 
-from .means import numbers_of
+from .means import numbers_of, one_number
 
 LOOP = "loop"
 _BURST = 64
@@ -66,7 +65,7 @@ class Records:
     def take(self, by: str, record: Record, ctx: Any, since: Progress) -> None:
         """Take in a hook's answer at once."""
         if not isinstance(record.values, Mapping):
-            raise HookDefinitionError(f"{by!r} answered Record({record.values!r}); write Record({{name: value}}).")
+            raise HookDefinitionError(f"{by!r} answered Record({shown(record.values)}); write Record({{name: value}}).")
         if not self.own.isdisjoint(record.values):
             taken = min(self.own & set(record.values))
             raise RunDefinitionError(
@@ -195,14 +194,14 @@ def number(by: str, name: str, value: object) -> float:
     return float(_scalar(by, name, value))
 
 
-def _scalar(by: str, name: str, value: object) -> float | Tensor:
-    if isinstance(value, Tensor):
-        if value.numel() != 1 or value.is_complex():
-            raise HookDefinitionError(
-                f"{by!r} recorded {name!r} as a {value.dtype} tensor of shape {tuple(value.shape)}; record one real "
-                "number."
-            )
-        return float(value.item()) if value.is_cpu else value.detach().reshape(()).clone()
-    if not isinstance(value, Real):
-        raise HookDefinitionError(f"{by!r} recorded {name!r} as {value!r}; record a number or a 0-d tensor.")
-    return float(value)
+def _scalar(by: str, name: object, value: object) -> float | Tensor:
+    if type(value) is float and type(name) is str:
+        return value
+    found = one_number(value)
+    if found is None or not isinstance(name, str):
+        raise HookDefinitionError(
+            f"{by!r} recorded {shown(name)} as {shown(value)}; record a number or a 0-d tensor under a name."
+        )
+    if isinstance(found, Tensor):
+        return float(found.item()) if found.is_cpu else found.clone()
+    return found

@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor
 
 from trainhooks.core import Gradients, GradientsReady, Metrics, Rates
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .records import number
 
@@ -22,10 +22,11 @@ def replaced(event: str, by: str, new: object, old: object, ctx: object) -> obje
     if new is old and event != "transform_metrics":
         return new
     wanted = _WANTED.get(event)
-    if new is None or (wanted is not None and not isinstance(new, wanted[0])):
+    fits = new is not None and (wanted is None or isinstance(new, wanted[0]))
+    if not fits or (event == "transform_loss" and cast("Tensor", new).ndim):
         raise HookDefinitionError(
             f"{event} returns {wanted[1] if wanted else 'the batch'}, changed or as it was, but {by!r} returned "
-            f"{new!r}. Did it forget to return the value?"
+            f"{shown(new)}. Did it forget to return the value?"
         )
     if isinstance(ctx, GradientsReady):
         _check_gradients(by, cast("Gradients", new), ctx.parameters)

@@ -3,7 +3,7 @@
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, final
 
@@ -186,7 +186,7 @@ def _looking(
     check_model(model)
     check_iterable(data, "The data")
     check_transfer(transfer)
-    check_words(precision, "raise", None)
+    check_words(precision, "raise", seed=None, parallel=None)
     if length_of(data) == 0:
         raise RunDefinitionError("The data has length 0.")
     table = compose(hooks)
@@ -211,11 +211,17 @@ def _looking(
 def _warn_of_the_silent(sets: Iterable[HookSet], events: Collection[str]) -> None:
     """Say which hooks will never be called."""
     front_door = "evaluate" if "on_evaluation_end" in events else "predict"
-    silent = {
-        one.name: ", ".join(event for event in EVENTS if event not in events and one.hooks(event)) for one in sets
-    }
+    silent = {one.name: ", ".join(_silent(one, events)) for one in sets}
     if said := "; ".join(f"{name!r} on {never}" for name, never in silent.items() if never):
         _warn(f"{front_door} never calls these hooks, whose events come in a run alone: {said}.")
+
+
+def _silent(one: HookSet, events: Collection[str]) -> Iterator[str]:
+    """The events of a set that never come; one that changes metrics has done its work before a run's end."""
+    looks_back = "transform_metrics" in events and one.hooks("transform_metrics")
+    for event in EVENTS:
+        if one.hooks(event) and event not in events and not (looks_back and event == "on_train_end"):
+            yield event
 
 
 def _warn(sentence: str) -> None:

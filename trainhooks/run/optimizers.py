@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
+from typing import cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainhooks.core import name_of
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import Objective
 
 
@@ -19,7 +20,7 @@ def check_optimizer(optimizer: object) -> None:
     elif isinstance(optimizer, type) or not callable(optimizer):
         raise RunDefinitionError(
             "optimizer is a torch.optim.Optimizer, or a function of the model that makes one, such as "
-            f"lambda model: torch.optim.AdamW(model.parameters()); got {optimizer!r}."
+            f"lambda model: torch.optim.AdamW(model.parameters()); got {shown(optimizer)}."
         )
 
 
@@ -40,10 +41,10 @@ def made_optimizer(objective: Objective, model: nn.Module) -> Optimizer:
     """
     optimizer: object = objective.optimizer
     if not isinstance(optimizer, Optimizer):
-        optimizer = objective.optimizer(model)  # type: ignore[operator]  # it is no optimizer
+        optimizer = cast("object", objective.optimizer(model))  # type: ignore[operator]  # it is no optimizer
         if not isinstance(optimizer, Optimizer):
             maker = name_of(objective.optimizer)
-            raise RunDefinitionError(f"{maker!r} should make an optimizer of the model, and made {optimizer!r}.")
+            raise RunDefinitionError(f"{maker!r} should make an optimizer of the model, and made {shown(optimizer)}.")
         _refuse_closures(optimizer)
     check_shares_parameters(optimizer, model)
     return optimizer

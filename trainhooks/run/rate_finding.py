@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
 from trainhooks.core import BatchEnd, HookSet, Step, Stop, TrainBegin, whole_number
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import Streams
 
 from .training import train
@@ -84,7 +84,7 @@ def lr_finder(
     """
     check_model(model)
     if not isinstance(optimizer, Optimizer):
-        raise RunDefinitionError(f"lr_finder takes an optimizer that was made, got {optimizer!r}.")
+        raise RunDefinitionError(f"lr_finder takes an optimizer that was made, got {shown(optimizer)}.")
     _check(lowest, highest, updates, diverges_at)
     rates = tuple(lowest * (highest / lowest) ** (index / (updates - 1)) for index in range(updates))
     search = _Search(optimizer, rates, diverges_at)
@@ -200,9 +200,9 @@ def _check(lowest: float, highest: object, updates: object, diverges_at: object)
     _check_above(lowest, "highest", highest)
     _check_above(1.0, "diverges_at", diverges_at)
     if whole_number(updates, 2) is None:
-        raise RunDefinitionError(f"lr_finder takes updates as a whole number from 2 on, got {updates!r}.")
+        raise RunDefinitionError(f"lr_finder takes updates as a whole number from 2 on, got {shown(updates)}.")
 
 
 def _check_above(least: float, name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not least < value < math.inf:
-        raise RunDefinitionError(f"lr_finder takes {name} as a finite number above {least}, got {value!r}.")
+        raise RunDefinitionError(f"lr_finder takes {name} as a finite number above {least}, got {shown(value)}.")

@@ -6,7 +6,7 @@ from typing import Final
 from weakref import ref
 
 from trainhooks.core import Itself
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import Bindings, Live
 
 _TRAINED: Final[dict[int, tuple[ref[object], str]]] = {}
@@ -54,8 +54,8 @@ def _objects(bindings: Bindings) -> list[tuple[str, object]]:
 def _refusal(holder: object) -> RunDefinitionError:
     kind = type(holder).__qualname__
     return RunDefinitionError(
-        f"The hook object {holder!r} keeps its own state and has been in a run already; make a fresh {kind} for each "
-        "run."
+        f"The hook object {shown(holder)} keeps its own state and has been in a run already; make a fresh {kind} for "
+        "each run."
     )
 
 

@@ -127,7 +127,7 @@ def train(
     """
     check_model(model)
     epochs, max_updates, accumulate = check_totals(epochs, max_updates, accumulate)
-    seed = check_words(precision, on_interrupt, seed)
+    seed = check_words(precision, on_interrupt, seed, parallel)
     check_data(data, transfer, epochs, alone=parallel is None)
     table = compose(hooks)
     resume = check_experiment(experiment, resume, data, table)

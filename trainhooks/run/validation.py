@@ -34,19 +34,21 @@ def check_totals(epochs: object, max_updates: object, accumulate: object) -> tup
 def _count(name: str, value: object, least: int) -> int:
     count = whole_number(value, least)
     if count is None:
-        raise RunDefinitionError(f"{name} is a whole number from {least} on, got {value!r}.")
+        raise RunDefinitionError(f"{name} is a whole number from {least} on, got {shown(value)}.")
     return count
 
 
-def check_words(precision: object, on_interrupt: object, seed: object) -> int | None:
-    """The seed as an int, or None; words that are none of those that we know are refused."""
-    if precision not in _PRECISIONS:
-        raise RunDefinitionError(f"precision is {_listed(_PRECISIONS)}, got {precision!r}.")
-    if on_interrupt not in _INTERRUPT:
-        raise RunDefinitionError(f"on_interrupt is {_listed(_INTERRUPT)}, got {on_interrupt!r}.")
+def check_words(precision: object, on_interrupt: object, seed: object, parallel: object) -> int | None:
+    """The seed as an int, or None; words that are none of those that we know, and what stands for one, are refused."""
+    if not isinstance(precision, str) or precision not in _PRECISIONS:
+        raise RunDefinitionError(f"precision is {_listed(_PRECISIONS)}, got {shown(precision)}.")
+    if not isinstance(on_interrupt, str) or on_interrupt not in _INTERRUPT:
+        raise RunDefinitionError(f"on_interrupt is {_listed(_INTERRUPT)}, got {shown(on_interrupt)}.")
+    if parallel is not None and (isinstance(parallel, type) or not callable(getattr(parallel, "wrap", None))):
+        raise RunDefinitionError(f"parallel is ddp(), fsdp(), or None for one process, got {shown(parallel)}.")
     number = whole_number(seed)
     if seed is not None and number is None:
-        raise RunDefinitionError(f"seed is a whole number or None, got {seed!r}.")
+        raise RunDefinitionError(f"seed is a whole number or None, got {shown(seed)}.")
     return number
 
 
@@ -72,7 +74,7 @@ def check_transfer(transfer: object) -> None:
 def check_model(model: object) -> None:
     """Refuse what is no model."""
     if not isinstance(model, nn.Module):
-        raise RunDefinitionError(f"model is a torch.nn.Module, got {model!r}.")
+        raise RunDefinitionError(f"model is a torch.nn.Module, got {shown(model)}.")
 
 
 def check_data(data: object, transfer: object, epochs: int | None, *, alone: bool) -> None:
@@ -111,10 +113,10 @@ def check_experiment(experiment: object, resume: _Resume, data: object, sets: It
         RunDefinitionError: if `resume` is none of its words, or the data is used up when the run would go on.
     """
     if experiment is not None and not isinstance(experiment, Experiment):
-        raise RunDefinitionError(f"experiment is an Experiment(project=..., name=...), got {experiment!r}.")
+        raise RunDefinitionError(f"experiment is an Experiment(project=..., name=...), got {shown(experiment)}.")
     count = whole_number(resume, 0)
-    if count is None and resume not in _RESUME:
-        raise RunDefinitionError(f"resume is {_listed(_RESUME)}, or an update count from 0 on, got {resume!r}.")
+    if count is None and not (isinstance(resume, str) and resume in _RESUME):
+        raise RunDefinitionError(f"resume is {_listed(_RESUME)}, or an update count from 0 on, got {shown(resume)}.")
     if resume != "never" and is_one_shot(data):
         raise RunDefinitionError(
             f"The data is one-shot (a {type(data).__name__}), so resume={resume!r} cannot find its place in it again. "
@@ -122,7 +124,7 @@ def check_experiment(experiment: object, resume: _Resume, data: object, sets: It
         )
     if experiment is None:
         savers = [repr(one.name) for one in sets if one.keeps is not None]
-        asks = f"resume={resume!r} asks to go on" if resume != "never" else f"{savers[0]} saves" if savers else ""
+        asks = f"resume={shown(resume)} asks to go on" if resume != "never" else f"{savers[0]} saves" if savers else ""
         if asks:
             raise NoExperimentError(
                 f"{asks}, but the run has no experiment; write train(..., experiment=Experiment(project=..., "
@@ -169,7 +171,9 @@ def _several(step: object, objectives: Sequence[object]) -> tuple[Objective, ...
     found: dict[str, Objective] = {}
     for one in objectives:
         if not isinstance(one, Objective):
-            raise RunDefinitionError(f"A list given as optimizer= holds Objective(name, step, optimizer), got {one!r}.")
+            raise RunDefinitionError(
+                f"A list given as optimizer= holds Objective(name, step, optimizer), got {shown(one)}."
+            )
         if one.name in found:
             raise RunDefinitionError(f"Two objectives are named {one.name!r}; their losses are recorded by name.")
         check_step(one.step)
@@ -219,7 +223,7 @@ def device_of(model: nn.Module, device: object) -> torch.device:
     try:
         found = torch.device(cast("str", device))  # asking is the way to know
     except (RuntimeError, TypeError) as error:
-        raise RunDefinitionError(f"device={device!r} is no device: {error}") from None
+        raise RunDefinitionError(f"device={shown(device)} is no device: {error}") from None
     if str(found) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())  # as tensors say it
     return found

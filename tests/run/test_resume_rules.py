@@ -1,6 +1,7 @@
 """What may change between a checkpoint and the run that goes on from it, and what is refused."""
 
 import gc
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -27,15 +28,28 @@ from trainhooks import (
     Save,
     StorageError,
     TrainBegin,
+    Trigger,
     every,
+    factory,
     load_weights,
     named,
     ordered,
+    quarantine,
     train,
 )
-from trainhooks.hooks import checkpoint, clip_grad_norm, early_stopping
+from trainhooks.hooks import (
+    checkpoint,
+    clip_grad_norm,
+    cosine,
+    early_stopping,
+    lr_schedule,
+    time_limit,
+    value_schedule,
+    warmup,
+)
 from trainhooks.run import reuse
 
+TENSOR = torch.zeros(2)
 EACH = checkpoint(when=every(1, "updates"), keep_last=None)
 
 
@@ -63,6 +77,103 @@ def test_a_changed_configuration_is_told_field_by_field_and_takes_effect(
         "hyperparams.depth.encoder: 2 -> 3; hyperparams.width: None -> 8."
     )
     assert result.at.updates == 5
+
+
+def as_it_is(hook: HookSet) -> HookSet:
+    return hook
+
+
+def set_momentum(optimizer: Any, value: float) -> None:
+    pass
+
+
+def nothing(update: int) -> float:
+    return 1.0
+
+
+def twice(update: int) -> float:
+    return 2.0
+
+
+@factory
+def noting(what: object, *, token: str = "") -> HookSet:
+    def on_batch_end(ctx: BatchEnd) -> None: ...
+
+    return HookSet(name="noting", on_batch_end=on_batch_end)
+
+
+def test_changed_settings_of_sets_are_told_by_argument_and_take_effect(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keeps P92."""
+
+    def hooks(n: int, wrapped: Any, *more: object, token: str, when_saved: Trigger) -> list[Any]:
+        return [
+            checkpoint(when=when_saved, keep_last=n), lr_schedule(warmup(2, cosine(10 * n))), wrapped(noting(more)),
+            named("alike", noting(TENSOR, token=token)), value_schedule(set_momentum, nothing if n == 2 else twice),
+            clip_grad_norm(1.0), {"name": "plain", "on_batch_end": print},
+        ]  # fmt: skip
+
+    def again(updates: int, hooks: list[Any], **more: Any) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "trainhooks"):
+            kept = run(tmp_path, hooks, updates=updates, epochs=None, **more).checkpoints
+        assert kept
+        return [one for record in caplog.records if "Going on" in (one := record.getMessage())]
+
+    each = every(1, "updates")
+    again(2, hooks(2, as_it_is, 1, token="a", when_saved=each))
+    (message,) = again(2, hooks(2, as_it_is, 1, token="b", when_saved=each), resume="must")
+    assert "with changes" not in message  # another secret, lambda or place is not seen
+    (message,) = again(4, hooks(3, quarantine, 1, 2.5, token="a", when_saved=every(2, "updates")), resume="must")
+    assert message.endswith(
+        ", with changes: max_updates: 2 -> 4; checkpoint: when every(1, 'updates') -> every(2, 'updates'); "
+        "checkpoint: keep_last 2 -> 3; lr_schedule: factor_of_update warmup(updates=2, then=cosine(updates=20)) -> "
+        "warmup(updates=2, then=cosine(updates=30)); noting: what (1,) -> (1, 2.5); noting: quarantine() nothing -> "
+        "True; value_schedule: value_of_update tests.run.test_resume_rules.nothing -> "
+        "tests.run.test_resume_rules.twice."
+    )
+    assert caplog.records[-1].levelno == logging.INFO
+    run_json = next(tmp_path.rglob("run.json")).read_text()
+    assert "0x" not in run_json
+    assert json.loads(run_json)["config"]["settings"]["alike"] == {
+        "made by": "tests.run.test_resume_rules.noting", "what": "torch.Tensor", "token": "'***'",
+    }  # fmt: skip
+
+
+def test_another_factory_under_the_same_name_is_told_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Keeps P92."""
+    run(tmp_path, [EACH, noting(1), noting(2)], updates=2)
+    with caplog.at_level(logging.INFO, "trainhooks"):
+        run(tmp_path, [EACH, noting(1), named("noting", time_limit(60.0))], updates=3, resume="must")
+    assert caplog.messages[0].endswith(
+        ", with changes: max_updates: 2 -> 3; noting (2): made by tests.run.test_resume_rules.noting -> time_limit."
+    )
+
+
+def test_hyperparameters_with_nan_and_lists_of_mappings_are_the_same_on_a_resume(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keeps P13."""
+
+    def go(updates: int, units: int) -> list[str]:
+        model = linear()
+        hyperparams = {"lr": float("nan"), "layers": [{"units": 3}, {"units": units}, "end", 4]}
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "trainhooks"):
+            train(
+                model, loader(), squares, sgd(model), max_updates=updates, hooks=EACH, resume="auto",
+                experiment=experiment(tmp_path, hyperparams=hyperparams),
+            )  # fmt: skip
+        return caplog.messages
+
+    go(2, 4)
+    (same,) = go(2, 4)
+    assert "with changes" not in same
+    (changed,) = go(2, 5)
+    assert changed.endswith(
+        "hyperparams.layers: [{'units': 3}, {'units': 4}, 'end', 4] -> [{'units': 3}, {'units': 5}, 'end', 4]."
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,16 @@ from typing import Any, cast, final
 import torch
 from attrs import frozen
 
-from trainhooks.core import HookSet, Run
+from trainhooks.core import HookSet, Run, told
 from trainhooks.loop import DueEvaluation
 from trainhooks.store import stored
 
+_FACTORY = "made by"
+_WRAPPERS = {
+    "for_rank()": "ranks", "for_device()": "devices", "when()": "when", "quarantine()": "quarantined",
+    "timed()": "timed",
+}  # fmt: skip
+"""A wrapper, as it is written, and the field of a set that it fills."""
 _LISTED = ("objectives", "hooks", "observers", "evaluations")
 _MAY_CHANGE = ("epochs", "max_updates", "world_size", "evaluations", "observers", "hyperparams")
 
@@ -22,7 +28,7 @@ class Difference:
     """A field of the configuration that is not what it was."""
 
     field: str
-    """Its name; `hyperparams.lr` for one hyperparameter."""
+    """Its name; `hyperparams.lr` for one hyperparameter, `checkpoint: keep_last` for an argument of a set's factory."""
     was: object
     """In the checkpoint; None if it was not there."""
     now: object
@@ -31,6 +37,8 @@ class Difference:
     """Whether a run can go on with this."""
 
     def __str__(self) -> str:
+        if ": " in self.field:
+            return f"{self.field} {self.was or 'nothing'} -> {self.now or 'nothing'}"
         return f"{self.field}: {self.was!r} -> {self.now!r}"
 
 
@@ -53,8 +61,24 @@ def config_of(
         "hooks": [f"{one.name} (order {one.order})" for one in sets if one.writes],
         "observers": [f"{one.name} (order {one.order})" for one in sets if not one.writes],
         "evaluations": [f"{one.name}: {', '.join(('loss', *one.metrics))}" for one in evaluations],
+        "settings": _settings_of(sets),
         "hyperparams": stored(hyperparams),
     }
+
+
+def _settings_of(sets: Sequence[HookSet]) -> dict[str, dict[str, str]]:
+    """What each set was made with, argument by argument, and under which wrappers, as texts."""
+    found: dict[str, dict[str, str]] = {}
+    for one in sets:
+        alike = sum(other.name == one.name for other in sets[: len(found)])
+        made = {} if one.settings is None else {_FACTORY: told(one.settings.factory), **one.settings.told()}
+        wrapped = {
+            word: told(value)
+            for word, field in _WRAPPERS.items()
+            if (value := getattr(one, field)) not in (None, False)
+        }
+        found[f"{one.name} ({alike + 1})" if alike else one.name] = {**made, **wrapped}
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -64,11 +88,28 @@ def versions() -> dict[str, str]:
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """What is not what it was, field by field."""
+    settings = was.get("settings", {}), now.get("settings", {})
+    fields = _fields({**was, "settings": None}, {**now, "settings": None})
     return [
-        Difference(name, before, after, name.partition(".")[0] in _MAY_CHANGE)
-        for name, before, after in _fields(was, now)
-        if before != after
+        *(
+            Difference(name, before, after, name.partition(".")[0] in _MAY_CHANGE)
+            for name, before, after in fields
+            if before != after
+        ),
+        *(Difference(name, before, after, may_change=True) for name, before, after in _arguments(*settings)),
     ]
+
+
+def _arguments(
+    was: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """What changed of the settings of sets that are in both; of one that another factory made, only that."""
+    for name in (one for one in now if one in was):
+        before, after = was[name], now[name]
+        same_factory = before.get(_FACTORY) == after.get(_FACTORY)
+        for argument in dict.fromkeys([*before, *after]) if same_factory else [_FACTORY]:
+            if before.get(argument) != after.get(argument):
+                yield f"{name}: {argument}", before.get(argument), after.get(argument)
 
 
 def _fields(was: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, object, object]]:

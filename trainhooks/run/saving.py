@@ -172,8 +172,7 @@ def _changes(start: Start, config: dict[str, Any], rank: Rank) -> list[str]:
         )
     changes = [str(one) for one in found]
     if rank.index == 0:
-        _log.log(
-            logging.WARNING if changes else logging.INFO,
+        _log.info(
             "Going on from update %d of %s%s.%s",
             start.manifest.step,
             start.folder.url,

@@ -22,9 +22,11 @@ def test_attempts_say_from_where_they_went_on_and_what_had_changed(
     assert (first["number"], first["resumed_from"], first["changes"]) == (1, None, [])
     assert (second["number"], second["resumed_from"]) == (2, 4)
     assert second["changes"] == [
-        "max_updates: None -> 5", "hyperparams.lr: 0.1 -> 0.2",
-        "checkpoint: when every(2, 'updates') -> every_seconds(1e+09)", "checkpoint: keep_best ('val/score', 'max') -> None",
-    ]  # fmt: skip
+        "max_updates: None -> 5",
+        "hyperparams.lr: 0.1 -> 0.2",
+        "checkpoint: when every(2, 'updates') -> every_seconds(1e+09)",
+        "checkpoint: keep_best ('val/score', 'max') -> None",
+    ]
 
 
 def test_checkpoints_are_told_newest_first_and_superseded_ones_are_marked(
@@ -65,7 +67,8 @@ def test_everything_stands_in_the_text(left: Left, capsys: pytest.CaptureFixture
     assert "config.hyperparams.lr 0.1" in rows["Facts"]
     assert "config.objectives loss" in rows["Facts"]
     assert "config.seed -" in rows["Facts"]
-    assert rows["Attempts"][1].startswith("2 step 4 max_updates: None -> 5; hyperparams.lr: 0.1 -> 0.2; checkpoint: when ")
+    changes = "max_updates: None -> 5; hyperparams.lr: 0.1 -> 0.2; checkpoint: when "
+    assert rows["Attempts"][1].startswith(f"2 step 4 {changes}")
     ends = [row.rsplit(" val/score ", 1)[-1] for row in rows["Checkpoints"]]
     assert ends == ["0.6 superseded", "0.2 not whole", "0.5 best val/score", "0.1"]
     assert rows["Values"][1] == "val/score ▁█▃ 0.1 0.2 0.1 0.5 1 to 4"

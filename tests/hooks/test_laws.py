@@ -1,5 +1,6 @@
 """One table of laws, and every hook that ships goes through it."""
 
+import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ import trainhooks.hooks
 from tests.hooks.cases import CASES, PLAIN_FUNCTIONS, Case, network, pictures, plain, run
 from tests.hooks.reads import DeviceReads
 from tests.loop.programs import equal, weights
-from trainhooks import BatchEnd, EpochEnd, Evaluation, HookSet, supervised, train
+from trainhooks import BatchEnd, EpochEnd, Evaluation, HookDefinitionError, HookSet, supervised, train
 
 CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -21,6 +22,24 @@ CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_table_holds_every_hook_that_ships() -> None:
     factories = {name for name in trainhooks.hooks.__all__ if name.islower()}
     assert set(CASES) == factories - PLAIN_FUNCTIONS
+
+
+@pytest.mark.parametrize(("name", "case"), CASES.items(), ids=CASES)
+def test_it_knows_its_factory_and_arguments_and_is_a_value_of_them(name: str, case: Case, tmp_path: Path) -> None:
+    """Keeps P92."""
+    made = cast("HookSet", case.make(tmp_path))
+    assert made.settings is not None
+    assert made.settings.factory is vars(trainhooks.hooks)[name]
+    again = cast("HookSet", made.settings.made_again())
+    assert again == made
+    assert hash(again) == hash(made)
+    assert "0x" not in repr(made)
+    assert [event for event, _ in again.slots] == [event for event, _ in made.slots]
+    if "<locals>" in repr(made) or "<lambda>" in repr(made):  # the table of cases gives some
+        with pytest.raises(HookDefinitionError, match="does not pickle, because its argument "):
+            pickle.dumps(made)
+    else:
+        assert pickle.loads(pickle.dumps(made)) == made
 
 
 @CASE

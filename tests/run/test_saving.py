@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from tests.loop.programs import linear
+from tests.loop.programs import equal, linear, sgd, squares, weights
 from tests.run.saved import experiment, run, scripted, state_of, steps
 from trainhooks import (
     BatchEnd,
@@ -27,10 +29,14 @@ from trainhooks import (
     at_points,
     every,
     every_seconds,
+    for_rank,
     load_weights,
     named,
+    ordered,
+    train,
 )
-from trainhooks.hooks import checkpoint
+from trainhooks.data import first, seeded_loader
+from trainhooks.hooks import checkpoint, clip_grad_norm, cosine, early_stopping, ema, lr_schedule, warmup
 from trainhooks.hooks.saving import BestSoFar
 
 BY_SCORE: Any = ("val/score", "max")
@@ -289,3 +295,34 @@ def test_arguments_that_make_no_sense_are_refused(make: Callable[[], HookSet], m
 def test_it_asks_on_the_events_on_which_its_trigger_can_fire() -> None:
     both = checkpoint(when=every(2, "epochs") | at_points([7], "updates"), keep_best=BY_SCORE)
     assert [event for event, _ in both.slots] == ["on_after_optimizer_step", "on_evaluation_end", "on_epoch_end"]
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.uint8])
+def test_whole_numbers_of_any_kind_are_counts_and_seeds(tmp_path: Path, whole: Any) -> None:
+    """A run with NumPy's numbers is saved, and goes on, as one with Python's."""
+
+    def trained(folder: Path, number: Callable[[int], Any]) -> list[Any]:
+        rows = [(torch.full((3,), float(i)), torch.zeros(2)) for i in range(24)]
+        hooks: list[Any] = [
+            checkpoint(when=every(number(2), "updates") | at_points([number(3)], "updates"), keep_last=number(3)),
+            early_stopping("train/loss", mode="min", patience=number(9), start=number(1)), ema(0.9, every=number(2)),
+            lr_schedule(warmup(number(1), cosine(number(9)))), ordered(number(2), clip_grad_norm(number(2))),
+            *for_rank(number(0), {"name": "seen", "on_batch_end": print, "order": number(1), "ranks": {number(0)}}),
+        ]  # fmt: skip
+        found: list[Any] = []
+        starts: list[tuple[int, Any]] = [(3, "never"), (5, number(3))]
+        for updates, resume in starts:
+            model = linear()
+            loader = seeded_loader(rows, batch_size=number(2), seed=number(5), num_workers=number(0))
+            result = train(
+                model, first(loader, number(11)), squares, sgd(model), max_updates=number(updates), epochs=number(1),
+                accumulate=number(2), seed=number(1), hooks=hooks, resume=resume, experiment=experiment(folder),
+            )  # fmt: skip
+            load_weights(linear(), experiment(folder), which=number(3))
+            found += [weights(model), result.at, [one.step for one in result.checkpoints], repr(result.hook_states)]
+        return found
+
+    plain, others = trained(tmp_path / "plain", int), trained(tmp_path / "numpy", whole)
+    assert equal(plain.pop(0), others.pop(0))
+    assert equal(plain.pop(3), others.pop(3))
+    assert plain == others

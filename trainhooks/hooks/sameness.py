@@ -29,12 +29,16 @@ class Alike:
     """Predictions so far."""
 
 
+def _output(output: object) -> object:
+    return output
+
+
 @factory
 def stop_on_constant_predictions(
     evaluation: str,
     *,
     value: float | None = None,
-    prediction_of: Callable[[object], object] = lambda output: output,
+    prediction_of: Callable[[object], object] = _output,
     only_warn: bool = False,
 ) -> HookSet:
     """Stop when a model predicts the same for every item of an evaluation.

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tests.checkpoint.faults import Death, FaultyStore
 from tests.hooks.kept import artifacts, fail_at, index, recording, run, run_of, stop_at
 from tests.loop.programs import batches, linear, sgd, squares
-from trainhooks import BatchBegin, TrainEnd, named, quarantine, train
+from trainhooks import BatchBegin, HookSet, TrainEnd, named, quarantine, train
 from trainhooks.errors import HookDefinitionError, NoExperimentError, StorageError
-from trainhooks.hooks import checkpoint, save_at_end
+from trainhooks.hooks import checkpoint, early_stopping, ema, save_at_end
 from trainhooks.hooks.artifacts import Piece, newest_index, publish
 from trainhooks.store import open_store, slug
 
@@ -48,6 +48,26 @@ def test_a_completed_run_leaves_its_weights_its_metrics_and_how_it_ended(root: A
     assert list(weights) == ["weight", "bias"]
     assert torch.equal(weights["weight"], model.weight)
     assert torch.equal(weights["bias"], model.bias)
+
+
+@pytest.mark.parametrize(
+    "leaves", [ema(0.5, apply_at_end=True), early_stopping("train/loss", mode="max", restore_best=True)]
+)
+def test_the_weights_are_those_that_the_run_leaves_whatever_was_given_first(root: Any, leaves: HookSet) -> None:
+    model, plain = linear(), linear()
+    measured: list[Tensor] = []
+
+    def results(ctx: TrainEnd) -> dict[str, object]:
+        measured.append(cast("Any", ctx.run.model).weight.detach().clone())
+        return {}
+
+    run(root, save_at_end(results), leaves, model=model)
+    run(None, model=plain)
+    (file,) = index(root, "final")["files"]
+    weights = loaded(root, file["key"])
+    assert torch.equal(weights["weight"], model.weight)
+    assert torch.equal(measured[0], model.weight)
+    assert not torch.equal(model.weight, plain.weight)
 
 
 def test_a_stopped_run_says_who_stopped_it(root: Any) -> None:

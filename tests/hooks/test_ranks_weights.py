@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import pytest
@@ -16,15 +17,18 @@ from tests.run.several import ENGINES, me, parameters_of, whole
 from trainhooks import (
     BatchPrediction,
     Evaluation,
+    Experiment,
     HookDefinitionError,
     HookSet,
     TrainBegin,
     compose,
+    evaluate,
     for_rank,
     fsdp,
+    load_weights,
     train,
 )
-from trainhooks.hooks import clip_grad_norm, early_stopping, ema, freeze, grad_stats, swa
+from trainhooks.hooks import checkpoint, clip_grad_norm, early_stopping, ema, freeze, grad_stats, swa
 
 Averages: TypeAlias = Callable[[], HookSet]
 EMA: Averages = partial(ema, 0.7, apply_at_end=True)
@@ -151,6 +155,33 @@ def restored(engine: str) -> tuple[list[Tensor], list[Tensor]]:
 def test_the_best_state_comes_back_on_every_rank(engine: str) -> None:
     for first, last in on_ranks(2, restored, engine):
         assert all(torch.equal(one, other) for one, other in zip(first, last, strict=True))
+
+
+def judged(engine: str, folder: Path) -> tuple[float, float]:
+    """The best value of a run whose evaluations see an average, and what the model measures that is loaded of it."""
+    experiment, held_out = Experiment(project="p", name=engine, root=folder), batches(2, seed=9)
+    model = layers()
+    train(
+        model, batches(3), squares, lambda model: torch.optim.SGD(model.parameters(), 0.5), epochs=4,
+        parallel=ENGINES[engine](), evaluations=[Evaluation("val", held_out)], experiment=experiment,
+        hooks=[ema(0.7), checkpoint(keep_last=None, keep_best=("val/loss", "min"))],
+    )  # fmt: skip
+    resumed = layers()
+    train(
+        resumed, batches(3), squares, lambda model: torch.optim.SGD(model.parameters(), 0.5), epochs=5, resume="must",
+        parallel=ENGINES[engine](), evaluations=[Evaluation("val", held_out)], experiment=experiment,
+        hooks=[ema(0.7), checkpoint(keep_last=None, keep_best=("val/loss", "min"))],
+    )  # fmt: skip
+    best = layers()
+    manifest = load_weights(best, experiment, which="best")
+    assert any(one.name.startswith("average-ema") for one in manifest.files)
+    return manifest.metrics["val/loss"], evaluate(best, held_out, squares)["evaluation/loss"]
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_the_best_checkpoint_gives_the_average_that_was_judged(engine: str, tmp_path: Path) -> None:
+    for recorded, measured in on_ranks(2, judged, engine, tmp_path, fresh=True):
+        assert measured == pytest.approx(recorded, rel=1e-5)
 
 
 def frozen_until(engine: str, until: int | None) -> list[list[bool]]:

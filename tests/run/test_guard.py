@@ -117,6 +117,15 @@ FAULTS: Mapping[str, tuple[str, Callable[[Any], object], str, str]] = {
 }  # fmt: skip
 
 
+def test_weights_that_a_hook_leaves_in_the_model_at_the_end_are_declared_as_final() -> None:
+    slots = cast("Slots", {"on_train_end": no_grad(lambda ctx: parameter(ctx).mul_(1.5))})
+    run(HookSet(name="leaving", writes=frozenset({"parameters", "final"}), **slots))
+    for declared, missing in (("parameters", "final"), ("final", "parameters")):
+        cure = rf"on on_train_end, .* writes=frozenset\(\{{'{missing}'\}}\)"
+        with pytest.raises(MutationError, match=rf"'leaving' changed the parameter '0.weight' in place {cure}"):
+            run(HookSet(name="leaving", writes=frozenset({declared}), **slots))
+
+
 @pytest.mark.parametrize(("event", "change", "kind", "what"), FAULTS.values(), ids=FAULTS)
 def test_a_change_that_was_not_declared_is_named_with_its_event_and_one_that_was_is_not(
     event: str, change: Callable[[Any], object], kind: str, what: str

@@ -42,9 +42,10 @@ def save_at_end(results: Results | None = None, *, name: str = "final") -> HookS
     If `results` raises, weights and metrics are saved all the same, and the run raises it.
 
     Args:
-        results: Called with the `TrainEnd`, whose `run.model` holds the last weights, not the best. It gives a mapping
-            from names to plain data (numbers, strings, and lists, tuples and dicts of them), tensors, or `Path`s of
-            files that are there. None for no results.
+        results: Called with the `TrainEnd`, whose `run.model` holds the weights that the run leaves: the last, or those
+            that `restore_best` or `apply_at_end` put into it. It gives a mapping from names to plain data (numbers,
+            strings, and lists, tuples and dicts of them), tensors, or `Path`s of files that are there. None for no
+            results.
         name: The artifact's name; a second set in one run takes one of its own, `named("best", save_at_end(...))` too.
 
     Raises:

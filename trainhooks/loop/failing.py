@@ -11,9 +11,8 @@ that with an exit code that is not 0:
 
 import ctypes
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, final
 
 import torch.distributed as dist
@@ -62,19 +61,16 @@ class Alarm:
         return evolve(heard, **entered)
 
     def _telling(self, enter: _Enter) -> _Enter:
-        def entered(ctx: Any) -> AbstractContextManager[object]:
-            stack = ExitStack()
-            stack.enter_context(enter(ctx))
-            stack.push(self._leave)
-            return stack
+        @contextmanager
+        def telling(ctx: Any) -> Generator[object]:
+            with enter(ctx) as entered:
+                try:
+                    yield entered
+                except BaseException as error:
+                    self.tell(error)
+                    raise
 
-        return entered
-
-    def _leave(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self.tell(error)
+        return telling
 
 
 def end_without_the_others() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trainhooks.core import WRITABLE, Bound, Entered, HookSet, Run, tensors_in
 from trainhooks.errors import MutationError
-from trainhooks.loop import Streams, named_modules, version_of
+from trainhooks.loop import MODEL, Streams, named_modules, version_of
 
 Facts: TypeAlias = dict[str, tuple[str, object]]
 """By what it is, in words: the kind of write that changing it is, and how it stands."""
@@ -61,6 +61,8 @@ def _watched(event: str, one: Bound) -> Bound:
 def _refuse_changes(owner: HookSet, event: str, before: Facts, after: Facts) -> None:
     for what in dict.fromkeys([*before, *after]):
         kind = (before.get(what) or after[what])[0]
+        if kind in owner.writes and event == "on_train_end" and kind in MODEL:
+            kind = "final"  # weights that stay in the model
         if kind in owner.writes or _same(before.get(what), after.get(what)):
             continue
         if kind == _RANDOM:

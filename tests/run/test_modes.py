@@ -154,6 +154,24 @@ def test_modules_that_a_hook_of_the_start_put_in_eval_mode_stay_so() -> None:
     assert in_eval(model) == set()
 
 
+def test_a_module_that_a_hook_adds_keeps_its_mode_over_evaluations() -> None:
+    def add(ctx: TrainBegin) -> None:
+        ctx.run.model.add_module("extra", nn.Dropout(0.5).eval())
+
+    model = Network()
+    assert trained(model, {"on_train_begin": add}) == {"extra"}
+    assert in_eval(model) == {"extra"}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_scripted_model_has_modes_too() -> None:
+    scripted = cast("nn.Module", torch.jit.script(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))))
+    next(scripted.children()).eval()
+    with pytest.warns(RuntimeWarning, match=r"stay so: '0'\."):
+        assert trained(scripted) == {"0"}
+    assert in_eval(scripted) == {"0"}
+
+
 def test_a_compiled_model_is_judged_by_the_module_in_it() -> None:
     model = torch.compile(Network(), backend="eager")
     assert isinstance(model, nn.Module)

@@ -7,7 +7,8 @@ last finds fused kernels, which do not count versions. This costs a copy of all 
 finding faults.
 
 Not seen: what a hook changes later, in a thread or at another moment than its call; what it changes and changes back;
-objects in a batch that are no tensors; streams of libraries other than python, numpy and torch.
+objects in a batch that are no tensors; streams of libraries other than python, numpy and torch. What another thread
+draws from a global stream during a call counts as that hook's.
 """
 
 import pickle

@@ -265,8 +265,8 @@ def reduce_on_plateau(
 
     fresh = Plateau(best=math.inf if mode == "min" else -math.inf)
     return stateful(
-        "reduce_on_plateau", lambda: fresh, reads=frozenset({monitor}), transform_rates=transform_rates,
-        on_evaluation_end=judge, on_epoch_end=judge,
+        "reduce_on_plateau", lambda: fresh, reads=frozenset({monitor}), governs={"on_evaluation_end", "on_epoch_end"},
+        transform_rates=transform_rates, on_evaluation_end=judge, on_epoch_end=judge,
     )  # fmt: skip
 
 

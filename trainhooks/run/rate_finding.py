@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
-from trainhooks.core import BatchEnd, HookSet, Step, Stop, TrainBegin, whole_number
+from trainhooks.core import BatchEnd, HookSet, Rates, RatesDue, Step, Stop, whole_number
 from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import Streams
 
@@ -87,7 +87,7 @@ def lr_finder(
         raise RunDefinitionError(f"lr_finder takes an optimizer that was made, got {shown(optimizer)}.")
     _check(lowest, highest, updates, diverges_at)
     rates = tuple(lowest * (highest / lowest) ** (index / (updates - 1)) for index in range(updates))
-    search = _Search(optimizer, rates, diverges_at)
+    search = _Search(rates, diverges_at)
     with _put_back(model, optimizer), _streams_put_back(model):
         train(model, data, step, optimizer, max_updates=updates, hooks=search.hooks())
     return search.found()
@@ -98,7 +98,6 @@ def lr_finder(
 class _Search:
     """The search while it goes on."""
 
-    optimizer: Optimizer
     rates: tuple[float, ...]
     diverges_at: float
     losses: list[float] = field(factory=list[float])
@@ -107,32 +106,18 @@ class _Search:
     def hooks(self) -> HookSet:
         """Sets the rate of each update, looks at its loss, and stops."""
 
-        def on_train_begin(ctx: TrainBegin) -> None:
-            self.set_rate(self.rates[0])
+        def transform_rates(ctx: RatesDue, rates: Rates) -> Rates:
+            return [self.rates[ctx.at.updates]] * len(rates)
 
         def on_batch_end(ctx: BatchEnd) -> Stop | None:
             if not ctx.updated:
                 return None
             self.losses.append(float(ctx.loss))
-            if self.diverges():
-                return Stop("the loss diverged")
-            if ctx.at.updates < len(self.rates):
-                self.set_rate(self.rates[ctx.at.updates])
-            return None
+            return Stop("the loss diverged") if self.diverges() else None
 
         return HookSet(
-            name="lr_finder",
-            writes=frozenset({"optimizer"}),
-            on_train_begin=on_train_begin,
-            on_batch_end=on_batch_end,
+            name="lr_finder", writes={"rates"}, transform_rates=transform_rates, on_batch_end=on_batch_end
         )
-
-    def set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
 
     def diverges(self) -> bool:
         """Smooth the newest loss; whether it is the last to look at."""

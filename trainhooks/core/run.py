@@ -19,7 +19,7 @@ class Run:
     optimizers: tuple[torch.optim.Optimizer, ...]
     """In the order of the objectives; empty at registration if they are still to be made."""
     device: torch.device
-    """Where batches go."""
+    """Where batches go; a model may be on further devices."""
     rank: Rank
     """This process among those of the run."""
     epochs: int | None

@@ -84,7 +84,8 @@ class DistributedDataParallel:
 
     def wrap(self, model: nn.Module, rank: Rank, device: torch.device, /) -> nn.Module:
         """The model in torch's `DistributedDataParallel`."""
-        devices = [device] if device.type == "cuda" else None
+        is_split = any(one.device != device for one in model.parameters())  # then torch takes no device
+        devices = [device] if device.type == "cuda" and not is_split else None
         return nn.parallel.DistributedDataParallel(model, device_ids=devices, **dict(self.options))
 
     def reduce_in_backward(self, wrapped: nn.Module, last: bool, /) -> bool:

@@ -29,7 +29,7 @@ from .saver import Order, Position, Saved, Saver, State
 from .scaling import scaling_of
 from .specialiser import FUNCTIONS, Functions, specialise
 from .steps import Objective, Worker
-from .streams import Streams, begin_training, named_modules, same_modes
+from .streams import Streams, begin_training, devices_of, named_modules, same_modes
 from .table import DispatchTable, compose
 from .together import Together
 from .transfer import Transfer, move
@@ -70,6 +70,7 @@ __all__ = [
     "check_metrics",
     "check_values",
     "compose",
+    "devices_of",
     "explain",
     "forward_in",
     "hear",

@@ -19,7 +19,7 @@ from .live import Live
 from .means import Mean
 from .saver import Position, State
 from .steps import Worker
-from .streams import Streams, generators_of
+from .streams import Streams, devices_of, generators_of
 
 
 def captured(live: Live) -> State:
@@ -37,7 +37,7 @@ def captured(live: Live) -> State:
         "scaler": None if live.scaling is None else live.scaling.scaler.state_dict(),
         "loop": _of_loop(live),
         "data": live.data.state_dict() if keeps_position(live.data) else None,
-        "random": Streams.now(live.run.device).state(),
+        "random": Streams.now(devices_of(live.run.model, live.run.device)).state(),
         "generators": {name: one.get_state() for name, one in _generators(live).items()},
         "averages": {
             of: {_bare(name): one for name, one in weights.items()} for of, weights in live.averages.at(live.at).items()
@@ -96,7 +96,7 @@ def restore_streams(live: Live, state: State) -> None:
         if name in state["generators"]:
             generator.set_state(state["generators"][name])
     if state["random"] is not None:
-        Streams.of(state["random"], live.run.device).restore()
+        Streams.of(state["random"], devices_of(live.run.model, live.run.device)).restore()
 
 
 def _of_loop(live: Live) -> State:

@@ -17,7 +17,7 @@ from .means import with_items
 from .records import LOOP
 from .requests import DueEvaluation
 from .shares import one_model, share_of
-from .streams import PrivateStreams, looking_only
+from .streams import PrivateStreams, devices_of, looking_only
 from .tally import Tally
 from .transfer import detached
 
@@ -69,7 +69,7 @@ def predict(
 ) -> Iterator[BatchPrediction]:
     """Predict batch by batch; between two batches the model and the random streams are as the caller left them."""
     run, at = live.run, live.at
-    streams = PrivateStreams(run.model, run.device)
+    streams = PrivateStreams(run.model, devices_of(run.model, run.device))
     with streams:
         batches = iter(live.data)
     index = 0

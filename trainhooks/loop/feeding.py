@@ -107,7 +107,7 @@ def stand_in_of(data: Cursor[Any], epoch: int, rank: Rank) -> Any:
 
 def continued(data: Iterable[Any], device: torch.device) -> Iterator[Any]:
     """An iteration of data that keeps its position; what it draws from random streams was drawn when it first began."""
-    streams = Streams.now(device)
+    streams = Streams.now([device])
     generators = [(one, one.get_state()) for one in generators_of("", data).values()]
     batches = iter(data)
     streams.restore()

@@ -4,9 +4,10 @@ import pickle
 import random
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeAlias, cast, final
 
@@ -15,28 +16,35 @@ from attrs import define, field, frozen
 from torch import Tensor, nn
 
 
+def devices_of(model: nn.Module, device: torch.device) -> tuple[torch.device, ...]:
+    """The devices that a run uses: the one that batches go to, then those that the model's tensors are on."""
+    return tuple(dict.fromkeys([device, *(one.device for one in chain(model.parameters(), model.buffers()))]))
+
+
 @final
 @frozen(eq=False)
 class Streams:
-    """The state of every global random stream that a model on `device` could draw from."""
+    """The state of every global random stream that a model on `devices` could draw from."""
 
     python: tuple[Any, ...]
     torch_cpu: Tensor
-    torch_device: Tensor | None
+    torch_devices: list[Tensor]
+    """Those of `devices`, in their order."""
     numpy: tuple[Any, ...] | dict[str, Any] | None
-    device: torch.device
+    devices: tuple[torch.device, ...]
+    """Those that have a stream of their own."""
 
     @staticmethod
-    def now(device: torch.device) -> "Streams":
+    def now(devices: Iterable[torch.device]) -> "Streams":
         """The streams as they are; numpy's only if it is loaded."""
         numpy: Any = sys.modules.get("numpy")
-        on_cuda = device.type == "cuda"
+        apart = tuple(one for one in devices if _has_stream(one))
         return Streams(
             random.getstate(),
             torch.get_rng_state(),
-            torch.cuda.get_rng_state(device) if on_cuda else None,
+            [_stream_of(one) for one in apart],
             numpy.random.get_state() if numpy is not None else None,
-            device,
+            apart,
         )
 
     def restore(self, now: "Streams | None" = None) -> None:
@@ -45,26 +53,41 @@ class Streams:
         Args:
             now: As they are, if that is known.
         """
-        now = now or Streams.now(self.device)
+        now = now or Streams.now(self.devices)
         if now.python != self.python:
             random.setstate(self.python)
         if not torch.equal(now.torch_cpu, self.torch_cpu):
             torch.set_rng_state(self.torch_cpu)
-        if self.torch_device is not None and now.torch_device is not None:
-            if not torch.equal(now.torch_device, self.torch_device):
-                torch.cuda.set_rng_state(self.torch_device, self.device)
+        for device, is_now, was in zip(self.devices, now.torch_devices, self.torch_devices, strict=False):
+            if not torch.equal(is_now, was):
+                torch.get_device_module(device).set_rng_state(was, *_place(device))
         if self.numpy is not None and pickle.dumps(now.numpy) != pickle.dumps(self.numpy):
             import_module("numpy").random.set_state(self.numpy)
 
     def state(self) -> dict[str, Any]:
         """The streams as plain data and tensors."""
-        return {name: getattr(self, name) for name in ("python", "torch_cpu", "torch_device", "numpy")}
+        return {name: getattr(self, name) for name in ("python", "torch_cpu", "torch_devices", "numpy")}
 
     @staticmethod
-    def of(state: Mapping[str, Any], device: torch.device) -> "Streams":
-        """Streams that were saved; those of a CUDA device are left out where there is none."""
-        there = state["torch_device"] if device.type == "cuda" else None
-        return Streams(state["python"], state["torch_cpu"], there, state["numpy"], device)
+    def of(state: Mapping[str, Any], devices: Iterable[torch.device]) -> "Streams":
+        """Streams that were saved, those of devices by their order; what is there alone, or here alone, is left out."""
+        apart = tuple(one for one in devices if _has_stream(one))
+        return Streams(state["python"], state["torch_cpu"], state["torch_devices"], state["numpy"], apart)
+
+
+def _has_stream(device: torch.device) -> bool:
+    """Whether a device has a global random stream of its own."""
+    return hasattr(getattr(torch, device.type, None), "get_rng_state")
+
+
+def _stream_of(device: torch.device) -> Tensor:
+    state: Tensor = torch.get_device_module(device).get_rng_state(*_place(device))
+    return state
+
+
+def _place(device: torch.device) -> tuple[torch.device, ...]:
+    """Which device, for functions that ask; there is one of mps."""
+    return () if device.type == "mps" else (device,)
 
 
 _PLACES = ("", "sampler.", "batch_sampler.", "batch_sampler.sampler.")
@@ -165,7 +188,7 @@ def bare_model(model: nn.Module) -> nn.Module:
 @contextmanager
 def looking_only(model: nn.Module, device: torch.device) -> Generator[None]:
     """Eval mode without gradients; on leaving, modes and random streams are what they were, also on exceptions."""
-    streams = Streams.now(device)
+    streams = Streams.now(devices_of(model, device))
     try:
         with _in_eval_mode(model):
             yield
@@ -186,12 +209,12 @@ class PrivateStreams:
     """A context manager that looks only, entered again and again: its random streams go on where they were left."""
 
     model: nn.Module
-    device: torch.device
+    devices: tuple[torch.device, ...]
     _inside: Streams | None = None
     _stack: ExitStack = field(factory=ExitStack)
 
     def __enter__(self) -> None:
-        outside = Streams.now(self.device)
+        outside = Streams.now(self.devices)
         with ExitStack() as entered:
             entered.callback(self._leave, outside)
             if self._inside is not None:
@@ -203,5 +226,5 @@ class PrivateStreams:
         self._stack.close()
 
     def _leave(self, outside: Streams) -> None:
-        self._inside = Streams.now(self.device)
+        self._inside = Streams.now(self.devices)
         outside.restore(self._inside)

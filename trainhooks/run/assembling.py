@@ -24,6 +24,7 @@ from trainhooks.loop import (
     check_metrics,
     check_values,
     length_of,
+    move,
     names_of_evaluation,
     names_of_training,
 )
@@ -34,14 +35,9 @@ from .validation import check_precision
 
 
 def assemble(
-    run: Run,
-    data: Iterable[Any],
-    objectives: Sequence[Objective],
-    evaluations: Sequence[Evaluation],
-    table: DispatchTable,
-    transfer: Transfer,
-    together: Together | None,
-) -> tuple[Live, Bindings]:
+    run: Run, data: Iterable[Any], objectives: Sequence[Objective], evaluations: Sequence[Evaluation],
+    table: DispatchTable, transfer: Transfer | None, together: Together | None, *, moves: bool,
+) -> tuple[Live, Bindings]:  # fmt: skip
     """Bind hooks and evaluations to the run; warns of triggers that can never fire.
 
     Raises:
@@ -65,9 +61,9 @@ def assemble(
         run=run,
         data=data,
         requests=Requests([_due(one, objectives[0].step, horizon, shared_clock) for one in evaluations]),
-        prepare=preparation(objectives, bindings),
+        prepare=preparation(objectives, bindings, moves=moves),
         awaited=awaited,
-        transfer=transfer,
+        transfer=transfer or move,
         records=Records(own, keeps="on_record" in bindings.hooks),
         averages=Averages([one.name for one in table if one.writes & MODEL and one.hooks("on_evaluation_begin")]),
         together=together,

@@ -71,13 +71,13 @@ def evaluate(
     data.
 
     Args:
-        model: Moved to the device.
+        model: Moved to `device` if that is given.
         data: Batches.
         step: As in training; with metrics it returns a `StepOutput` with an output and a target.
         name: The evaluation's name.
         metrics: As in `Evaluation`.
         hooks: As in `train`.
-        device: Where to evaluate; None for where the model's parameters are.
+        device: Where to evaluate; None as in `train`.
         precision: As in `train`.
         transfer: As in `train`.
 
@@ -126,13 +126,13 @@ def predict(
     draws from one while a batch is predicted, it may draw again.
 
     Args:
-        model: Moved to the device.
+        model: Moved to `device` if that is given.
         data: Batches.
         predict_step: `predict_step(model, batch)` returns `(y_pred, y_test, metadata)`.
         hooks: Their `on_after_batch_prediction` hears each prediction before it is handed out; a warning names hooks on
             other events, which never come.
         dataset_info: Whatever the hooks should know of the data; stands in each prediction.
-        device: Where to predict; None for where the model's parameters are.
+        device: Where to predict; None as in `train`.
         precision: As in `train`.
         transfer: As in `train`.
 
@@ -202,7 +202,8 @@ def _looking(
         run=run, data=data, requests=requests, awaited=awaited, transfer=transfer or move,
         forward=forward_in(precision, run.device), records=Records(own, keeps="on_record" in bindings.hooks),
     )  # fmt: skip
-    model.to(run.device)
+    if device is not None:
+        model.to(run.device)
     bindings.make_states(TrainBegin(run=run, at=live.at, resumed=False))
     heard = hear(bindings.hooks, live.records, live.requests)
     return _Looking(live, heard, specialise(heard.events()), bindings)

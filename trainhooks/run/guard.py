@@ -21,7 +21,7 @@ from torch import Tensor
 
 from trainhooks.core import WRITABLE, Bound, Entered, HookSet, Run, tensors_in
 from trainhooks.errors import MutationError
-from trainhooks.loop import MODEL, Streams, named_modules, version_of
+from trainhooks.loop import MODEL, Streams, devices_of, named_modules, version_of
 
 Facts: TypeAlias = dict[str, tuple[str, object]]
 """By what it is, in words: the kind of write that changing it is, and how it stands."""
@@ -169,10 +169,10 @@ def _plain(value: object) -> object:
 
 
 def _of_streams(run: Run) -> Iterator[tuple[str, tuple[str, object]]]:
-    streams = Streams.now(run.device)
+    streams = Streams.now(devices_of(run.model, run.device))
     yield "python's global random stream", (_RANDOM, streams.python)
     yield "torch's global random stream", (_RANDOM, streams.torch_cpu.tolist())
-    if streams.torch_device is not None:
-        yield f"torch's global random stream on {run.device}", (_RANDOM, streams.torch_device.tolist())
+    for device, stands in zip(streams.devices, streams.torch_devices, strict=True):
+        yield f"torch's global random stream on {device}", (_RANDOM, stands.tolist())
     if streams.numpy is not None:
         yield "numpy's global random stream", (_RANDOM, pickle.dumps(streams.numpy))

@@ -29,14 +29,18 @@ from .optimizers import check_owners, made_optimizer
 _NAMES_SHOWN = 10
 
 
-def preparation(objectives: Sequence[Objective], bindings: Bindings) -> Callable[[Live], None]:
-    """What makes a run ready: seed, device, wrapping, optimizers, states of the hooks, train mode; in this order."""
+def preparation(objectives: Sequence[Objective], bindings: Bindings, *, moves: bool) -> Callable[[Live], None]:
+    """What makes a run ready: seed, device, wrapping, optimizers, states of the hooks, train mode; in this order.
+
+    Without `moves` the model stays where it is, which may be several devices.
+    """
 
     def prepare(live: Live) -> None:
         run = live.run
         if run.seed is not None:
             seed_everything(run.seed + run.rank.index)
-        run.model.to(run.device)
+        if moves:
+            run.model.to(run.device)
         live.forward, live.scaling = forward_in(run.precision, run.device), scaling_of(run.precision, run.device)
         if live.together is not None:
             join_models(live, live.together, alone=len(objectives) == 1)

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from trainhooks.core import BatchEnd, HookSet, Rates, RatesDue, Step, Stop, whole_number
 from trainhooks.errors import RunDefinitionError, shown
-from trainhooks.loop import Streams
+from trainhooks.loop import Streams, devices_of
 
 from .training import train
 from .validation import check_model, device_of
@@ -173,7 +173,7 @@ def _put_back(model: nn.Module, optimizer: Optimizer) -> Generator[None]:
 @contextmanager
 def _streams_put_back(model: nn.Module) -> Generator[None]:
     """The global random streams are afterwards what they were."""
-    streams = Streams.now(device_of(model, None))
+    streams = Streams.now(devices_of(model, device_of(model, None)))
     try:
         yield
     finally:

@@ -24,7 +24,6 @@ from trainhooks.loop import (
     Transfer,
     compose,
     hear,
-    move,
     same_modes,
     specialise,
     stepping_on_bases,
@@ -78,8 +77,9 @@ def train(
     """Train a model; what happens in which order stands in `trainhooks/loop/reference.py`.
 
     Args:
-        model: Moved to the device, and put in train mode by its `train()`. Modules that are in eval mode while the root
-            and others are in train mode stay so, with a warning. Afterwards the modes of all are what they were.
+        model: Moved to `device` if that is given, and put in train mode by its `train()`. Modules that are in eval mode
+            while the root and others are in train mode stay so, with a warning. Afterwards the modes of all are what
+            they were.
         data: Batches, iterated anew in each epoch. Without `len()` it is read until it ends.
         step: `step(model, batch)` returns a 0-d loss or a `StepOutput`; see `supervised`. None with objectives.
         optimizer: An optimizer, a function of the model that makes one once it is on its device, or a list of
@@ -92,7 +92,8 @@ def train(
         accumulate: Batches that make up one update; the gradient is that of the mean over all their items.
         precision: "float32", or autocast around each step, in training and evaluations, with parameters in float32:
             "bf16-mixed", or "fp16-mixed", which also scales the loss and skips an update whose gradients overflow.
-        device: Where to train; None for where the model's parameters are.
+        device: Where to train. None leaves the model where it is, also if its parts are on several devices; batches
+            go to where its first parameter is.
         transfer: `transfer(batch, device)` replaces the rule by which batches get to the device.
         seed: Seeds python, numpy (if loaded) and torch before training; None leaves the global generators alone.
         experiment: Where checkpoints go, and under which name; a hook such as `trainhooks.hooks.checkpoint` says when.
@@ -139,7 +140,7 @@ def train(
         device=place, rank=rank, epochs=epochs, max_updates=max_updates, accumulate=accumulate, precision=precision,
         seed=seed, experiment=experiment, run_id=start.run_id if start else _new_id(together),
     )  # fmt: skip
-    live, bindings = assemble(run, data, objectives, evaluations, table, transfer or move, together)
+    live, bindings = assemble(run, data, objectives, evaluations, table, transfer, together, moves=device is not None)
     saver = _saver_of(live, bindings, table, start, objectives)
     return _ended(live, bindings, saver, on_interrupt=on_interrupt, guard=guard, specialised=specialised)
 

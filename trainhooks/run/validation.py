@@ -1,6 +1,7 @@
 """Refusing what cannot be trained on, before anything moves."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -216,9 +217,9 @@ def check_precision(run: Run) -> None:
 
 
 def device_of(model: nn.Module, device: object) -> torch.device:
-    """The device of a run: the one given, else where the model's parameters are, else the CPU."""
+    """The device of a run: the one given, else where the model's first parameter is, or buffer, else the CPU."""
     if device is None:
-        first = next(model.parameters(), None)
+        first = next(chain(model.parameters(), model.buffers()), None)
         return torch.device("cpu") if first is None else first.device
     try:
         found = torch.device(cast("str", device))  # asking is the way to know

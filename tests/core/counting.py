@@ -15,9 +15,11 @@ from trainhooks import (
     EVENTS,
     EndEpoch,
     Evaluation,
+    GradientsReady,
     HookSet,
     Record,
     SkipBatch,
+    SkipUpdate,
     Trigger,
     at_points,
     every,
@@ -115,6 +117,12 @@ class Course:
     skips: frozenset[tuple[int, int]] = frozenset()
     ends: frozenset[tuple[int, int]] = frozenset()
     """Where `on_batch_begin` ends the epoch."""
+    drops: frozenset[tuple[int, int]] = frozenset()
+    """Where `on_after_gradient_update` skips the update of the window that this batch closes."""
+
+    def of_update(self, made: bool) -> tuple[str, ...]:
+        """The events of an update; nothing transforms the gradients of one that is skipped."""
+        return UPDATE if made else tuple(event for event in UPDATE if event != "transform_gradients")
 
     @property
     def looks_ahead(self) -> bool:
@@ -124,7 +132,7 @@ class Course:
 PLACES = st.frozensets(st.tuples(st.integers(0, 2), st.integers(0, 6)), max_size=3)
 COURSES = st.builds(
     Course, batches=st.integers(1, 7), epochs=st.integers(1, 3), accumulate=st.integers(1, 4), sized=st.booleans(),
-    skips=PLACES, ends=PLACES,
+    skips=PLACES, ends=PLACES, drops=PLACES,
 )  # fmt: skip
 
 
@@ -140,11 +148,12 @@ class Count:
     def then(self, updates: int = 0, batches: int = 0, epochs: int = 0) -> "Count":
         return Count(self.updates + updates, self.batches + batches, self.epochs + epochs)
 
-    def to(self, after: "Count") -> Stretch:
+    def to(self, after: "Count", epoch: int) -> Stretch:
+        """From here to there, in the epoch of this number."""
         return {
             "updates": (self.updates, after.updates),
             "batches": (self.batches, after.batches),
-            "epochs": (self.epochs, after.epochs),
+            "epochs": (epoch, epoch + 1),
         }
 
 
@@ -154,50 +163,53 @@ def counted(course: Course) -> Iterator[tuple[str, Stretch]]:
     for epoch in range(course.epochs):
         began, waiting = now, 0
         boundary_before, window = boundary, now
-        planned = now.then(-(-course.batches // course.accumulate), course.batches, 1)
-        yield from ((event, now.to(planned)) for event in EPOCH[:2])
+        yield from ((event, began.to(began, epoch)) for event in EPOCH[:2])
         for batch in range(course.batches):
             last, start = batch == course.batches - 1, now
             closes = waiting + 1 == course.accumulate or last
-            yield "on_batch_begin", now.to(now.then(closes, 1))
+            yield "on_batch_begin", now.to(now.then(closes, 1), epoch)
             if (epoch, batch) in course.skips:
                 continue
             ended = (epoch, batch) in course.ends
             closes = closes or ended
-            yield from ((event, now.to(now.then(closes, 1))) for event in BATCH[1:4])
+            made = closes and (epoch, batch) not in course.drops
+            yield from ((event, now.to(now.then(closes, 1), epoch)) for event in BATCH[1:4])
             if closes:
-                yield from ((event, updated(window, now, now.then(1, 1))) for event in UPDATE)
-            now = now.then(closes, 1)
+                yield from ((event, updated(window, now, now.then(1, 1), epoch)) for event in course.of_update(made))
+            yield "on_batch_end", start.to(now.then(closes, 1), epoch)
+            yield "on_record", start.to(now.then(closes, 1), epoch)
+            now = now.then(made, 1)
             waiting = 0 if closes else waiting + 1
             window = now if closes else window
-            yield "on_batch_end", start.to(now)
-            yield "on_record", start.to(now)
             if closes and not (last and course.looks_ahead) and not ended:
-                yield from evaluated(boundary, now, each=True, at_epoch_end=False)
+                yield from evaluated(boundary, now, epoch, each=made, at_epoch_end=False)
                 boundary_before, boundary = boundary, now
             if ended:
                 break
         if waiting:  # the data's last batch was skipped
-            yield from ((event, updated(window, now, now.then(1))) for event in UPDATE)
-            now = now.then(1)
+            made = (epoch, course.batches - 1) not in course.drops
+            yield from ((event, updated(window, now, now.then(1), epoch)) for event in course.of_update(made))
+            now = now.then(made)
         now = now.then(epochs=1)
-        yield "on_record", began.to(now)
+        yield "on_record", began.to(now, epoch)
         each = now.updates > boundary.updates
         if boundary.batches == now.batches:  # the epoch's last window had a boundary of its own
             boundary = boundary_before
-        yield from evaluated(boundary, now, each=each, at_epoch_end=True)
-        yield "on_epoch_end", began.to(now)
+        yield from evaluated(boundary, now, epoch, each=each, at_epoch_end=True)
+        yield "on_epoch_end", began.to(now, epoch)
         boundary = now
 
 
-def updated(window: Count, now: Count, after: Count) -> Stretch:
+def updated(window: Count, now: Count, after: Count, epoch: int) -> Stretch:
     """What the events of an update cover: one update, and all batches of its window."""
-    return {**now.to(after), "batches": (window.batches, after.batches)}
+    return {**now.to(after, epoch), "batches": (window.batches, after.batches)}
 
 
-def evaluated(boundary: Count, now: Count, *, each: bool, at_epoch_end: bool) -> Iterator[tuple[str, Stretch]]:
+def evaluated(
+    boundary: Count, now: Count, epoch: int, *, each: bool, at_epoch_end: bool
+) -> Iterator[tuple[str, Stretch]]:
     for _ in range(each + at_epoch_end):
-        yield from ((event, boundary.to(now)) for event in (*EVALUATION, "on_record"))
+        yield from ((event, boundary.to(now, epoch)) for event in (*EVALUATION, "on_record"))
 
 
 def fired(course: Course, triggers: Mapping[str, tuple[str, Trigger]]) -> tuple[dict[str, int], dict[str, list[int]]]:
@@ -210,6 +222,9 @@ def fired(course: Course, triggers: Mapping[str, tuple[str, Trigger]]) -> tuple[
     def steer(ctx: Any) -> object:
         place = (ctx.at.epoch, ctx.at.batch)
         return SkipBatch("planned") if place in course.skips else EndEpoch("planned") if place in course.ends else None
+
+    def drop(ctx: GradientsReady) -> SkipUpdate | None:
+        return SkipUpdate("planned") if (ctx.at.epoch, ctx.at.batch) in course.drops else None
 
     def record(ctx: object) -> Record:
         return Record({"x": 1.0})
@@ -225,7 +240,7 @@ def fired(course: Course, triggers: Mapping[str, tuple[str, Trigger]]) -> tuple[
             hooks=[
                 *(calling("counter", event, lambda _, event: came.update([event])) for event in COUNTED),
                 *(when(trigger, calling(name, event, note)) for name, (event, trigger) in triggers.items()),
-                hook_set(name="steering", on_batch_begin=steer),
+                hook_set(name="steering", on_batch_begin=steer, on_after_gradient_update=drop),
                 hook_set(name="recording", on_batch_end=record),
             ],
         )  # fmt: skip

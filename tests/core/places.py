@@ -32,7 +32,8 @@ def place(event: str, **given: Any) -> Any:
 
 def batch_end(batches: int, *, updates: int = 0, updated: bool = False) -> BatchEnd:
     """The end of the batch after which so much is finished."""
-    made: BatchEnd = place("on_batch_end", at=Progress(updates=updates, batches=batches), updated=updated)
+    at = Progress(updates=updates, batches=batches, batch=batches)
+    made: BatchEnd = place("on_batch_end", at=at, updated=updated, closes_window=updated)
     return made
 
 

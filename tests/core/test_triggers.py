@@ -1,8 +1,9 @@
 """Triggers are values: how they read, compare, combine, and what they refuse."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from attrs.exceptions import FrozenInstanceError
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.core.callables import hook_set
 from tests.core.counting import Rule, rules
-from tests.core.places import batch_end, epoch_end
+from tests.core.places import batch_end, epoch_end, place
 from trainhooks import (
     EVENTS,
     HookDefinitionError,
@@ -25,7 +26,7 @@ from trainhooks import (
     until,
     when,
 )
-from trainhooks.core import Horizon, Scope, bind
+from trainhooks.core import Horizon, Scope, Unit, bind, triggers_of
 
 EVERY: Any = every
 AT_POINTS: Any = at_points
@@ -79,11 +80,12 @@ def test_triggers_compare_and_hash_by_value_and_cannot_be_changed() -> None:
         (lambda: EVERY(-2, "updates"), "every takes whole numbers from 1 on, got -2."),
         (lambda: EVERY(1.5, "updates"), "every takes whole numbers from 1 on, got 1.5."),
         (lambda: EVERY(True, "updates"), "every takes whole numbers from 1 on, got True."),
-        (lambda: AT_POINTS([3, 0], "updates"), "at_points takes whole numbers from 1 on, got 0."),
+        (lambda: AT_POINTS([3, -1], "updates"), "at_points takes whole numbers from 0 on, got -1."),
         (lambda: AT_POINTS([], "updates"), "at_points needs at least one point."),
         (lambda: SINCE(-1, "updates"), "since takes whole numbers from 0 on, got -1."),
         (lambda: UNTIL("3", "updates"), "until takes whole numbers from 0 on, got '3'."),
         (lambda: SECONDS(0), "every_seconds takes a positive number of seconds, got 0."),
+        (lambda: SECONDS("3"), "every_seconds takes a positive number of seconds, got '3'."),
         (lambda: SECONDS(float("nan")), "every_seconds takes a positive number of seconds, got nan."),
         (lambda: SECONDS(float("inf")), "every_seconds takes a positive number of seconds, got inf."),
         (lambda: EVERY(1, "steps"), "A trigger counts in 'updates', 'batches', 'epochs', got 'steps'."),
@@ -97,9 +99,8 @@ def test_a_trigger_that_makes_no_sense_is_refused(make: Callable[[], object], se
 
 
 def fires(trigger: Trigger, before: int, after: int) -> bool:
-    span = EVENTS["on_epoch_end"].span
     ctx = epoch_end(Progress(updates=before), Progress(updates=after))
-    return trigger.rule.bind(span, Clock())(ctx)
+    return trigger.rule.bind(Clock())(EVENTS["on_epoch_end"].interval, ctx)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,8 @@ def fires(trigger: Trigger, before: int, after: int) -> bool:
         (at_points([3, 7], "updates"), 3, 6, False),
         (at_points([3, 7], "updates"), 6, 7, True),
         (at_points([3, 7], "updates"), 0, 9, True),
+        (at_points([0], "updates"), 0, 0, False),
+        (at_points([0], "updates"), 0, 9, False),
         (since(3, "updates"), 1, 2, False),
         (since(3, "updates"), 2, 3, True),
         (since(3, "updates"), 3, 3, True),
@@ -179,45 +182,121 @@ def test_only_points_that_are_all_beyond_the_run_can_never_come() -> None:
     assert [never(late | soon), never(soon | late), never(late | late)] == [False, False, True]
 
 
+TRIGGERS = [
+    trigger
+    for unit in get_args(Unit)
+    for trigger in (every(2, unit), at_points([2], unit), since(2, unit) | ~until(5, unit), every_seconds(1))
+]
+
+
 @pytest.mark.parametrize("event", EVENTS)
-def test_points_are_refused_where_their_unit_stands_still_and_conditions_are_taken_everywhere(event: str) -> None:
-    """Keeps P74."""
+def test_a_set_with_something_to_gate_is_a_set_under_any_trigger_and_one_without_is_refused(event: str) -> None:
+    """Keeps P85."""
     hook = {"on": print, "transform": max, "around": print}[EVENTS[event].kind]
     one = hook_set(name="guarded", **{event: hook})
-    advances = EVENTS[event].advances
-    for unit in ("updates", "batches", "epochs"):
-        compose(when(since(2, unit) | ~until(5, unit) | every_seconds(1), one))
-        for trigger in (every(2, unit), at_points([2], unit), since(0, unit) & ~every(2, unit)):
-            if unit in advances:
-                compose(when(trigger, one))
-                continue
+    with_more = hook_set(**{"name": "guarded", "on_batch_end": print, event: hook})
+    for trigger in TRIGGERS:
+        compose(when(trigger, with_more))
+        if EVENTS[event].gated_by:
+            compose(when(trigger, one), hook_set(name="inside", when=trigger, **{event: hook}))
+            continue
+        for refused in (partial(when, trigger, one), partial(hook_set, when=trigger, name="guarded", **{event: hook})):
             with pytest.raises(HookDefinitionError) as caught:
-                compose(when(trigger, one))
+                refused()
             assert str(caught.value) == (
-                f"when({trigger}, 'guarded') can never fire on {event}, in which no {unit} are finished. Units that "
-                f"advance there: {', '.join(sorted(advances)) or 'none'}."
+                f"when({trigger}, 'guarded') decides nothing: the set governs {event}, and a trigger gates the events "
+                "of batches, updates, evaluations, epochs, records and checkpoints."
             )
+
+
+def test_a_trigger_of_several_units_gates_the_begin_of_an_epoch_only_if_all_are_epochs() -> None:
+    begins = hook_set(name="begins", around_epoch=print, on_epoch_begin=print, on_epoch_end=print)
+    epochs, updates = every(2, "epochs") & since(1, "epochs") | every_seconds(1), until(3, "updates")
+    for trigger, gated in ((epochs, list(dict(begins.slots))), (epochs & updates, ["on_epoch_end"])):
+        assert [event for event, _ in triggers_of(*when(trigger, begins))] == gated
+    assert [event for event, _ in triggers_of(*when(updates, begins))] == ["on_epoch_end"]
+
+
+def test_a_set_can_say_which_events_a_trigger_gates() -> None:
+    one = hook_set(name="some", on_batch_end=print, on_epoch_end=print, on_train_end=print, governs={"on_epoch_end"})
+    (gated,) = when(every(2, "updates"), one)
+    assert [event for event, _ in triggers_of(gated)] == ["on_epoch_end"]
+    for governs in ((), {"on_train_end"}):
+        ungoverned = hook_set(name="some", on_batch_end=print, on_train_end=print, governs=governs)
+        with pytest.raises(HookDefinitionError, match=r"^when\(every\(2, 'updates'\), 'some'\) decides nothing: "):
+            when(every(2, "updates"), ungoverned)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "expected"),
+    [
+        (at_points([0], "updates"), True),
+        (at_points([0, 4], "epochs"), True),
+        (at_points([4], "batches"), False),
+        (every(1, "updates"), False),
+        (since(0, "updates"), False),
+        (~at_points([4], "updates"), False),
+        (every_seconds(1), False),
+        (at_points([0], "updates") | every(3, "updates"), True),
+        (at_points([0], "updates") & until(3, "epochs"), True),
+        (at_points([0], "updates") & since(0, "epochs"), True),
+        (at_points([0], "updates") & since(1, "updates"), False),
+        (at_points([0], "updates") & every(3, "updates"), False),
+        (at_points([0], "updates") & ~every(3, "updates"), True),
+        (at_points([0], "updates") & (until(2, "epochs") | every_seconds(3)), True),
+    ],
+)
+def test_0_is_a_point_of_at_points_alone(trigger: Trigger, expected: bool) -> None:
+    assert trigger.rule.at_begin == expected
+
+
+def of_batches(trigger: Trigger, clock: Clock) -> Callable[[int], bool]:
+    """Whether it fires at the end of a batch, by what is finished then."""
+    due, interval = trigger.rule.bind(clock), EVENTS["on_batch_end"].interval
+    return lambda batches: due(interval, batch_end(batches))
 
 
 def test_seconds_are_counted_from_the_start_and_then_from_the_last_time() -> None:
     clock = Clock()
     clock.now = 100.0
-    due = every_seconds(10).rule.bind(EVENTS["on_batch_end"].span, clock)
+    due = of_batches(every_seconds(10), clock)
     seen: list[bool] = []
-    for now in (100.0, 109.9, 110.0, 110.1, 119.9, 135.0, 144.9, 145.0):
+    for number, now in enumerate((100.0, 109.9, 110.0, 110.1, 119.9, 135.0, 144.9, 145.0)):
         clock.now = now
-        seen.append(due(batch_end(1)))
+        seen.append(due(number))
     assert seen == [False, False, True, False, False, True, False, True]
+
+
+def test_seconds_decide_once_for_each_batch_evaluation_and_epoch_at_its_first_event() -> None:
+    """Keeps P85."""
+    clock = Clock()
+    due = every_seconds(10).rule.bind(clock)
+
+    def fires(event: str, now: float, **fields: Any) -> bool:
+        clock.now = now
+        return due(EVENTS[event].interval, place(event, **fields))
+
+    epoch, batch = Progress(epoch=0, batch=0), Progress(epoch=0, batch=1)
+    assert not fires("around_epoch", 1.0, at=epoch)
+    assert fires("on_batch_begin", 11.0, at=epoch)
+    assert all(fires(event, 30.0, at=epoch) for event in ("transform_loss", "on_after_optimizer_step", "on_batch_end"))
+    assert fires("on_batch_begin", 31.0, at=batch)
+    for name, now, expected in (("a", 32.0, False), ("b", 45.0, True), ("c", 46.0, False)):
+        events = ("around_evaluation", "on_after_batch_prediction", "transform_metrics", "on_evaluation_end")
+        assert [fires(event, now, name=name, at=batch) for event in events] == [expected] * 4
+        clock.now += 100.0
+    assert not fires("on_epoch_end", 90.0, at=Progress(epoch=0, batch=1, epochs=1))
+    assert fires("on_epoch_begin", 91.0, at=Progress(epoch=1, epochs=1))
 
 
 def batches_at_which(trigger: Trigger) -> list[int]:
     """Where it fires in 20 batches of 4 seconds each."""
     clock = Clock()
-    due = trigger.rule.bind(EVENTS["on_batch_end"].span, clock)
+    due = of_batches(trigger, clock)
     found: list[int] = []
     for count in range(1, 21):
         clock.now = count * 4.0
-        if due(batch_end(count)):
+        if due(count):
             found.append(count)
     return found
 

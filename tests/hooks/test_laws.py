@@ -14,7 +14,19 @@ import trainhooks.hooks
 from tests.hooks.cases import CASES, PLAIN_FUNCTIONS, Case, network, pictures, plain, run
 from tests.hooks.reads import DeviceReads
 from tests.loop.programs import equal, weights
-from trainhooks import BatchEnd, EpochEnd, Evaluation, HookDefinitionError, HookSet, supervised, train
+from trainhooks import (
+    BatchEnd,
+    EpochEnd,
+    Evaluation,
+    HookDefinitionError,
+    HookSet,
+    Trigger,
+    every,
+    every_seconds,
+    supervised,
+    train,
+    when,
+)
 
 CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -85,6 +97,36 @@ def test_it_reads_no_device_value_in_a_step_that_it_does_not_declare(case: Case,
     short, long = (reads_of(case, tmp_path / str(count), count) for count in (20, 60))
     more = {reader: count - short[reader] for reader, count in long.items() if count > short[reader]}
     assert sum(more.values()) == 40 * case.reads, more
+
+
+SAYS_ITSELF = {
+    "freeze": "until=", "profiler": "wait=, warmup=, active=, repeat=", "save_at_end": "save_at_end(results)",
+    "save_source": "save_source(folders)", "stop_on_nonfinite": "lag=", "throughput": "updates=", "timing": "updates=",
+}  # fmt: skip
+"""The sets that say themselves when they act, and by what."""
+JUDGES = frozenset({"on_evaluation_end", "on_epoch_end"})
+AVERAGES = frozenset({"on_after_optimizer_step"})
+GOVERNS: dict[str, frozenset[str]] = {
+    "early_stopping": JUDGES, "threshold_stopping": JUDGES, "reduce_on_plateau": JUDGES, "ema": AVERAGES,
+    "swa": AVERAGES, "grad_histogram": frozenset({"on_epoch_end"}), **dict.fromkeys(SAYS_ITSELF, frozenset[str]()),
+}  # fmt: skip
+
+
+@CASE
+@pytest.mark.parametrize("trigger", [every(4, "updates"), every(2, "epochs"), every_seconds(0.001)])
+def test_under_a_trigger_it_is_a_set_or_says_what_to_write(trigger: Trigger, case: Case, tmp_path: Path) -> None:
+    """Keeps P85."""
+    hooks = cast("HookSet", case.make(tmp_path))
+    name = hooks.name
+    assert hooks.governs == GOVERNS.get(name)
+    if name in SAYS_ITSELF:
+        with pytest.raises(HookDefinitionError) as caught:
+            when(trigger, hooks)
+        assert str(caught.value).startswith(f"when({trigger}, {name!r}) decides nothing: ")
+        assert SAYS_ITSELF[name] in str(caught.value)
+        return
+    (gated,) = when(trigger, hooks)
+    run(gated, network(), epochs=3, experiment=case.experiment(tmp_path))
 
 
 def test_a_hook_that_reads_in_each_step_would_be_noticed(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from typing import Any, TypeAlias, cast
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -18,12 +20,17 @@ from trainhooks import (
     BatchEnd,
     EndEpoch,
     Evaluation,
+    EvaluationEnd,
+    GradientsReady,
     HookDict,
     HookSet,
     SkipBatch,
+    SkipUpdate,
     every,
     named,
+    since,
     train,
+    when,
 )
 from trainhooks.errors import HookDefinitionError
 from trainhooks.hooks import early_stopping
@@ -85,6 +92,38 @@ def test_an_average_is_bit_equal_to_pytorchs(
     assert equal(list(average.weights.values()), everything(expected.module))
     assert equal(everything(model), everything(by_hand))
     assert not equal(list(average.weights.values()), everything(model))
+
+
+@pytest.mark.filterwarnings("ignore:when.* can never fire in this run:RuntimeWarning")
+@given(st.integers(1, 5), st.integers(0, 4), st.frozensets(st.integers(1, 9), max_size=2), st.integers(1, 3))
+def test_a_trigger_gives_the_average_that_its_own_argument_gives_and_evaluations_see_it(
+    n: int, start: int, skipped: frozenset[int], accumulate: int
+) -> None:
+    """Keeps P85."""
+
+    def skip(ctx: GradientsReady) -> SkipUpdate | None:
+        return SkipUpdate("planned") if ctx.at.batches in skipped else None
+
+    def averaged(hook: Any) -> tuple[list[Tensor], list[dict[str, float]], int]:
+        model = with_buffers()
+        evaluation = Evaluation("val", batches(1, seed=7), when=every(1, "updates"))
+        values: list[dict[str, float]] = []
+
+        def note(ctx: EvaluationEnd) -> None:
+            values.append(dict(ctx.metrics))
+
+        result = train(
+            model, batches(9), squares, sgd(model), epochs=1, accumulate=accumulate, evaluations=[evaluation],
+            hooks=[hook, {"on_after_gradient_update": skip, "on_evaluation_end": note}],
+        )  # fmt: skip
+        average = average_of(result, "ema")
+        return list(average.weights.values()), values, average.count
+
+    (weights_of, values, count), expected = averaged(when(every(n, "updates"), ema(0.9))), averaged(ema(0.9, every=n))
+    assert equal(weights_of, expected[0])
+    assert (values, count) == expected[1:]
+    late = when(since(max(start, 1), "updates"), ema(0.9))
+    assert equal(averaged(late)[0], averaged(ema(0.9, start=start))[0])
 
 
 def test_a_decay_that_is_a_function_is_asked_with_the_update_count() -> None:

@@ -237,7 +237,7 @@ def _deeds(event: str) -> st.SearchStrategy[Deed]:
 
 
 _HEARD = [event for event in EVENTS if event not in ("on_multiprocess_start", "on_checkpoint_saved")]
-_WRAPPED = [event for event in _HEARD if "updates" in EVENTS[event].advances and event != "on_epoch_begin"]
+_WRAPPED = [event for event in _HEARD if "updates" in EVENTS[event].gated_by]
 
 
 @st.composite

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,24 @@ import numpy as np
 import pytest
 import torch
 
+from tests.core.callables import hook_set
 from tests.loop.programs import equal, linear, sgd, squares, weights
 from tests.run.saved import experiment, run, scripted, state_of, steps
 from trainhooks import (
+    BatchBegin,
     BatchEnd,
     CheckpointError,
     CheckpointSaved,
     Completed,
     EpochEnd,
+    EvaluationEnd,
+    GradientsReady,
     HookDefinitionError,
     HookSet,
     Interrupted,
     Record,
     Save,
+    SkipUpdate,
     Stop,
     StorageError,
     TrainBegin,
@@ -326,3 +332,72 @@ def test_whole_numbers_of_any_kind_are_counts_and_seeds(tmp_path: Path, whole: A
     assert equal(plain.pop(0), others.pop(0))
     assert equal(plain.pop(3), others.pop(3))
     assert plain == others
+
+
+def test_what_is_due_at_0_comes_once_in_a_runs_life_before_the_first_epoch(tmp_path: Path) -> None:
+    events: list[tuple[str, int]] = []
+
+    def attempt(stop: int) -> None:
+        def note(ctx: Any) -> Stop | None:
+            events.append((type(ctx).__name__, ctx.at.updates))
+            return Stop("here") if isinstance(ctx, BatchEnd) and ctx.at.updates == stop else None
+
+        noting = ("on_train_begin", "on_epoch_begin", "on_evaluation_begin", "on_batch_end", "on_checkpoint_saved")
+        run(
+            tmp_path, [hook_set(name="noting", **dict.fromkeys(noting, note)), saving], updates=5, resume="auto",
+            evaluations=[scripted([0.0] * 9, at_points([0, 4], "updates"))],
+        )  # fmt: skip
+
+    saving = checkpoint(when=at_points([0, 2], "updates"), keep_last=None, background=False)
+    for stop in (1, 2, 9):
+        attempt(stop)
+    begun = [("TrainBegin", 0), ("EvaluationBegin", 0), ("CheckpointSaved", 0)]
+    assert events[:4] == [*begun, ("EpochBegin", 0)]
+    assert [at for name, at in events if name == "EvaluationBegin"] == [0, 4]
+    assert [at for name, at in events if name == "CheckpointSaved"] == [0, 1, 2]
+    assert [at for name, at in events if name == "TrainBegin"] == [0, 1, 2]
+
+
+def test_a_checkpoint_at_0_holds_the_evaluation_at_0_so_that_a_resume_does_not_repeat_it(tmp_path: Path) -> None:
+    """Patience counts alike, however often the run was interrupted."""
+    evaluated: list[int] = []
+
+    def attempt(stop: int) -> None:
+        def note(ctx: EvaluationEnd) -> None:
+            evaluated.append(ctx.at.updates)
+
+        def end(ctx: BatchBegin) -> None:
+            if ctx.at.updates == stop:
+                raise KeyboardInterrupt
+
+        with suppress(KeyboardInterrupt):
+            run(
+                tmp_path, [checkpoint(when=at_points([0], "updates") | every(1, "updates"), background=False),
+                {"name": "noting", "on_evaluation_end": note, "on_batch_begin": end}], updates=4, resume="auto",
+                evaluations=[scripted([0.0] * 9, at_points([0, 2], "updates"))],
+            )  # fmt: skip
+
+    for stop in (0, 1, 3, 9):
+        attempt(stop)
+    assert evaluated == [0, 2]
+
+
+def test_a_trigger_with_0_alone_is_no_trigger_that_can_never_fire(tmp_path: Path) -> None:
+    saving = checkpoint(when=at_points([0], "updates"), keep_last=None, background=False)
+    result = run(tmp_path, saving, updates=2, evaluations=[scripted([0.0] * 3, at_points([0], "epochs"))])
+    assert steps(result) == [0]
+    assert result.metrics["val/score"] == 0.0
+
+
+def test_a_checkpoint_whose_update_is_skipped_is_made_with_the_update(tmp_path: Path) -> None:
+    def skip(ctx: GradientsReady) -> SkipUpdate | None:
+        return SkipUpdate("planned") if ctx.at.batches == 3 else None
+
+    saved: list[tuple[int, int]] = []
+
+    def note(ctx: CheckpointSaved) -> None:
+        saved.append((ctx.step, ctx.at.batches))
+
+    saving = checkpoint(when=every(4, "updates"), keep_last=None, background=False)
+    run(tmp_path, [saving, {"name": "n", "on_after_gradient_update": skip, "on_checkpoint_saved": note}], updates=5)
+    assert saved == [(4, 5)]

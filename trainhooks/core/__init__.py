@@ -45,14 +45,14 @@ from .contexts import (
 )
 from .definitions import definition_of, name_of, refusal_of_call
 from .endings import Completed, End, Failed, Interrupted, Stopped
-from .events import EVENTS, EventSpec, Kind, since_then
-from .hookset import WRITABLE, Hooks, HookSet, factory, flatten, joined, part_of, spec_of
+from .events import EVENTS, EventSpec, Kind
+from .hookset import WRITABLE, Hooks, HookSet, factory, flatten, joined, part_of, says_itself, spec_of
 from .keeping import Keep
 from .measuring import HookTime, HookTimes
 from .objects import HookObject
 from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
-from .rules import Condition, Horizon
+from .rules import Due, Horizon, at_boundaries
 from .run import Run
 from .settings import Settings, called_with, told, whole_number
 from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
@@ -86,8 +86,8 @@ __all__ = [
     "Bound",
     "CheckpointSaved",
     "Completed",
-    "Condition",
     "Decision",
+    "Due",
     "EVENTS",
     "End",
     "EndEpoch",
@@ -152,6 +152,7 @@ __all__ = [
     "WRITABLE",
     "alternatives",
     "arrange",
+    "at_boundaries",
     "at_points",
     "bind",
     "called_with",
@@ -176,8 +177,8 @@ __all__ = [
     "put_gradients",
     "quarantine",
     "refusal_of_call",
+    "says_itself",
     "since",
-    "since_then",
     "spec_of",
     "stateful",
     "tensors_in",

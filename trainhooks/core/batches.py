@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, final
 
 import torch
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from torch import Tensor
 from typing_extensions import TypeVar
 
@@ -217,6 +217,8 @@ class BatchEnd(Generic[B_co, O_co]):
     """Items that the loss is a mean of."""
     updated: bool
     """Whether this batch closed a window and an optimizer stepped."""
+    closes_window: bool = Factory(lambda ctx: ctx.updated, takes_self=True)
+    """Whether this batch closed its window: an update was made or skipped."""
     generator = generator_of
 
 

@@ -5,6 +5,8 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, final
 
 from attrs import Factory, define, field, frozen
 
+from .rules import Condition, Rule
+
 Hook: TypeAlias = Callable[..., Any]
 """Any hook, its types erased: what it takes and returns was checked where it was given."""
 
@@ -26,6 +28,8 @@ class Scope:
     """How often a quarantined hook raised."""
     missed: int = 0
     """How many calls a quarantined set did not get."""
+    conditions: dict[Rule, Condition] = field(factory=dict[Rule, Condition])
+    """The rules of its triggers, bound to the run."""
     calls: int = 0
     """How often a timed hook was called."""
     seconds: float = 0.0

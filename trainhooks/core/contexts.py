@@ -7,7 +7,7 @@ context hands out is detached, so keeping a context keeps no autograd graph aliv
 from collections.abc import Mapping
 from typing import final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from .endings import End
 from .progress import Progress, Rank
@@ -129,12 +129,18 @@ class Recorded:
     at: Progress
     """Progress when the values were recorded."""
     since: Progress
-    """When the stretch of progress began that the recording event covers: its batch, its window, its epoch."""
+    """When the interval began that the recording event covers: its batch, its window, its epoch."""
     by: str
     """Name of the hook set that recorded them; `"loop"` for the loop's own."""
     values: Mapping[str, float]
     """The values, as plain numbers."""
+    _until: Progress | None = field(default=None, repr=False, alias="until")
     generator = generator_of
+
+    @property
+    def until(self) -> Progress:
+        """When that interval ends: `at`, or, recorded before an update was made or skipped, what it was to be."""
+        return self.at if self._until is None else self._until
 
 
 @final

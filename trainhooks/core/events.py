@@ -1,4 +1,4 @@
-"""The events, read from the declaration of the slots, and the stretch of progress that each of them covers."""
+"""The events, read from the declaration of the slots, and the interval of progress that each of them covers."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -6,8 +6,6 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, Union, final, get_args, get_origin, get_type_hints
 
 from attrs import frozen
-
-from trainhooks.errors import RunDefinitionError
 
 from .answers import Answer
 from .batches import (
@@ -29,7 +27,7 @@ from .contexts import (
     Recorded,
 )
 from .progress import Unit
-from .rules import Span
+from .rules import Interval, Occasion, since_then
 from .slots import Slots
 
 Kind: TypeAlias = Literal["on", "transform", "around"]
@@ -48,10 +46,10 @@ class EventSpec:
     """The class of its context."""
     answers: tuple[type[Answer], ...]
     """The kinds of answer that it takes."""
-    advances: frozenset[Unit]
-    """The units that can advance within the stretch that it covers."""
-    span: Span
-    """The stretch that it covers."""
+    gated_by: frozenset[Unit]
+    """The units in which a trigger of `when` decides whether it is heard; none if it is heard in any case."""
+    interval: Interval
+    """What it covers."""
 
 
 def _moment(ctx: Any, unit: Unit) -> tuple[int, int]:
@@ -59,71 +57,98 @@ def _moment(ctx: Any, unit: Unit) -> tuple[int, int]:
     return count, count
 
 
+def _epoch_of(ctx: Any) -> tuple[int, int]:
+    epoch: int = ctx.at.epoch
+    return epoch, epoch + 1
+
+
 def _batch_to_come(ctx: BatchBegin | LossReady | AfterBackward, unit: Unit) -> tuple[int, int]:
+    if unit == "epochs":
+        return _epoch_of(ctx)
     count: int = getattr(ctx.at, unit)
-    advances = unit == "batches" or (unit == "updates" and ctx.closes_window)
-    return count, count + advances
+    return count, count + (unit == "batches" or ctx.closes_window)
 
 
 def _window_to_come(ctx: RatesDue, unit: Unit) -> tuple[int, int]:
+    if unit == "epochs":
+        return _epoch_of(ctx)
     count: int = getattr(ctx.at, unit)
-    return count, count + {"updates": 1, "batches": ctx.run.accumulate, "epochs": 0}[unit]
-
-
-def _update_to_come(ctx: GradientsReady, unit: Unit) -> tuple[int, int]:
-    if unit == "batches":
-        return ctx.since.batches, ctx.since.batches + ctx.batches
-    count: int = getattr(ctx.at, unit)
-    return count, count + (unit == "updates")
-
-
-def _update_done(ctx: OptimizerStepped, unit: Unit) -> tuple[int, int]:
-    if unit == "batches":
-        return ctx.since.batches, ctx.since.batches + ctx.batches
-    count: int = getattr(ctx.at, unit)
-    return count - (unit == "updates" and ctx.stepped), count
+    return count, count + (1 if unit == "updates" else ctx.run.accumulate)
 
 
 def _batch_done(ctx: BatchEnd, unit: Unit) -> tuple[int, int]:
-    count: int = getattr(ctx.at, unit)
-    return count - (unit == "batches" or (unit == "updates" and ctx.updated)), count
+    if unit == "epochs":
+        return _epoch_of(ctx)
+    if unit == "batches":
+        return ctx.at.batches - 1, ctx.at.batches
+    begin = ctx.at.updates - ctx.updated
+    return begin, begin + ctx.closes_window  # also if the update was skipped: as for the events before it
+
+
+def _update_to_come(ctx: GradientsReady, unit: Unit) -> tuple[int, int]:
+    if unit == "epochs":
+        return _epoch_of(ctx)
+    if unit == "batches":
+        return ctx.since.batches, ctx.since.batches + ctx.batches
+    return ctx.at.updates, ctx.at.updates + 1
+
+
+def _update_done(ctx: OptimizerStepped, unit: Unit) -> tuple[int, int]:
+    if unit == "epochs":
+        return _epoch_of(ctx)
+    if unit == "batches":
+        return ctx.since.batches, ctx.since.batches + ctx.batches
+    begin = ctx.at.updates - (ctx.at.updates > ctx.since.updates)  # another optimizer may have made it
+    return begin, begin + 1
+
+
+def _window_before(
+    ctx: EvaluationBegin | BatchPrediction | EvaluationEnd | CheckpointSaved, unit: Unit
+) -> tuple[int, int]:
+    return _epoch_of(ctx) if unit == "epochs" else since_then(ctx, unit)
+
+
+def _as_recorded(ctx: Recorded, unit: Unit) -> tuple[int, int]:
+    if unit == "epochs":
+        return _epoch_of(ctx)
+    return getattr(ctx.since, unit), getattr(ctx.until, unit)
 
 
 def _epoch_to_come(ctx: EpochBegin, unit: Unit) -> tuple[int, int]:
-    count: int = getattr(ctx.at, unit)
-    if unit == "epochs":
-        return count, count + 1
-    if ctx.batches is None:
-        raise RunDefinitionError(
-            f"A trigger in {unit} on the begin of an epoch must know how many batches the epoch will have, and this "
-            'data has no len(). Count in "epochs" there, or give data with a length.'
-        )
-    return count, count + (ctx.batches if unit == "batches" else -(-ctx.batches // ctx.run.accumulate))
+    return _epoch_of(ctx) if unit == "epochs" else _moment(ctx, unit)
 
 
-def since_then(ctx: Any, unit: Unit) -> tuple[int, int]:
-    """The stretch of whatever has `since` and `at`."""
-    return getattr(ctx.since, unit), getattr(ctx.at, unit)
+def _batch(ctx: Any) -> Occasion:
+    return "batch", (ctx.at.epoch, ctx.at.batch)
 
 
+def _evaluation(ctx: EvaluationBegin | BatchPrediction | EvaluationEnd) -> Occasion:
+    return "evaluation", (ctx.name, ctx.at)
+
+
+def _epoch(ctx: EpochBegin | EpochEnd) -> Occasion:
+    return "epoch", ctx.at.epoch
+
+
+_NOTHING = Interval(_moment, lambda ctx: ("moment", ctx.at))
 _UNITS: frozenset[Unit] = frozenset({"updates", "batches", "epochs"})
-_WITHIN_AN_EPOCH: frozenset[Unit] = frozenset({"updates", "batches"})
-_SPANS: Mapping[type, tuple[frozenset[Unit], Span]] = {
-    BatchBegin: (_WITHIN_AN_EPOCH, _batch_to_come),
-    RatesDue: (_WITHIN_AN_EPOCH, _window_to_come),
-    LossReady: (_WITHIN_AN_EPOCH, _batch_to_come),
-    AfterBackward: (_WITHIN_AN_EPOCH, _batch_to_come),
-    GradientsReady: (_WITHIN_AN_EPOCH, _update_to_come),
-    OptimizerStepped: (_WITHIN_AN_EPOCH, _update_done),
-    BatchEnd: (_WITHIN_AN_EPOCH, _batch_done),
-    EpochBegin: (_UNITS, _epoch_to_come),
-    EpochEnd: (_UNITS, since_then),
-    EvaluationBegin: (_UNITS, since_then),
-    BatchPrediction: (_UNITS, since_then),
-    EvaluationEnd: (_UNITS, since_then),
-    Recorded: (_UNITS, since_then),
-    CheckpointSaved: (_UNITS, since_then),
+_INTERVALS: Mapping[type, tuple[frozenset[Unit], Interval]] = {
+    BatchBegin: (_UNITS, Interval(_batch_to_come, _batch)),
+    RatesDue: (_UNITS, Interval(_window_to_come, _batch)),
+    LossReady: (_UNITS, Interval(_batch_to_come, _batch)),
+    AfterBackward: (_UNITS, Interval(_batch_to_come, _batch)),
+    GradientsReady: (_UNITS, Interval(_update_to_come, _batch)),
+    OptimizerStepped: (_UNITS, Interval(_update_done, _batch)),
+    BatchEnd: (_UNITS, Interval(_batch_done, _batch)),
+    EvaluationBegin: (_UNITS, Interval(_window_before, _evaluation)),
+    BatchPrediction: (_UNITS, Interval(_window_before, _evaluation)),
+    EvaluationEnd: (_UNITS, Interval(_window_before, _evaluation)),
+    EpochBegin: (frozenset({"epochs"}), Interval(_epoch_to_come, _epoch)),
+    EpochEnd: (_UNITS, Interval(since_then, _epoch)),
+    Recorded: (_UNITS, Interval(_as_recorded, lambda ctx: ("record", ctx.at))),
+    CheckpointSaved: (_UNITS, Interval(_window_before, lambda ctx: ("checkpoint", ctx.at))),
 }
+"""By the context of an event, the units by which triggers gate it and what it covers; all others are not gated."""
 
 
 def _specify(name: str, slot: Any) -> EventSpec:
@@ -134,8 +159,8 @@ def _specify(name: str, slot: Any) -> EventSpec:
     else:
         context, answers = get_args(arguments[0])[0][0], ()
     context = get_origin(context) or context
-    advances, span = _SPANS.get(context, (frozenset(), _moment))
-    return EventSpec(name, kind, context, answers, advances, span)
+    gated_by, interval = _INTERVALS.get(context, (frozenset(), _NOTHING))
+    return EventSpec(name, kind, context, answers, gated_by, interval)
 
 
 def _members(answers: Any) -> tuple[type[Answer], ...]:

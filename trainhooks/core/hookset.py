@@ -109,6 +109,8 @@ class HookSet(Generic[B_in, O_in]):
     """Whether it is switched off, and the run goes on, when it raises."""
     timed: bool
     """Whether its calls are counted and measured."""
+    instead: str
+    """What to write instead of `when`, for a set that governs nothing because it says itself when it acts."""
     keeps: Keep | None
     """Which checkpoints it wants kept; None if it has no say in that."""
     settings: Settings | None
@@ -147,10 +149,12 @@ class HookSet(Generic[B_in, O_in]):
             before=_names("before", before), after=_names("after", after), reads=_names("reads", reads),
             provides=_names("provides", provides), writes=_writes(writes), ranks=_ranks("ranks", ranks),
             devices=_ranks("devices", devices), may_skip=may_skip, collective=collective,
-            governs=_governed(governs, hooks), when=_trigger(when), quarantined=quarantined, timed=timed, keeps=None,
-            settings=_settings(settings), init=None,
+            governs=_governed(governs, hooks), when=_trigger(when), quarantined=quarantined, timed=timed, instead="",
+            keeps=None, settings=_settings(settings), init=None,
             slots=tuple((event, hooks[event]) for event in EVENTS if hooks.get(event)),
         )  # fmt: skip
+        if when is not None:
+            gated(self)
 
     def hooks(self, event: str) -> tuple[Entry, ...]:
         """Its hooks on `event`, in the order given; empty if it hears nothing of it."""
@@ -268,6 +272,36 @@ def factory(f: Callable[P, HookSet[B, O]]) -> Callable[P, HookSet[B, O]]:
         return changed(cast("HookSet[B, O]", made), settings=settings)
 
     return make
+
+
+def is_gated(hook_set: HookSet, spec: EventSpec) -> bool:
+    """Whether the trigger of a set decides if it hears an event."""
+    if hook_set.when is None or not spec.gated_by or not hook_set.when.rule.units <= spec.gated_by:
+        return False
+    return hook_set.governs is None or spec.name in hook_set.governs
+
+
+def gated(hook_set: HookSet[B, O]) -> HookSet[B, O]:
+    """A set with a trigger, if it hears an event that a trigger can gate.
+
+    Raises:
+        HookDefinitionError: if it does not, or says itself when it acts.
+    """
+    if hook_set.instead:
+        raise HookDefinitionError(f"when({hook_set.when}, {hook_set.name!r}) decides nothing: {hook_set.instead}")
+    governed = [event for event, _ in hook_set.slots if hook_set.governs is None or event in hook_set.governs]
+    if not any(EVENTS[event].gated_by for event in governed):
+        raise HookDefinitionError(
+            f"when({hook_set.when}, {hook_set.name!r}) decides nothing: the set governs "
+            f"{', '.join(governed) or 'no event'}, and a trigger gates the events of batches, updates, evaluations, "
+            "epochs, records and checkpoints."
+        )
+    return hook_set
+
+
+def says_itself(hook_set: HookSet[B, O], instead: str) -> HookSet[B, O]:
+    """A set that no trigger gates, because it says itself when it acts; `instead` is what to write."""
+    return changed(hook_set, governs=frozenset[str](), instead=instead)
 
 
 def joined(*hook_sets: HookSet[B, O], **changes: object) -> HookSet[B, O]:

@@ -16,9 +16,7 @@ from attrs import frozen
 
 from trainhooks.errors import DuplicateHookNameError, HookDefinitionError, OrderCycleError, RunDefinitionError
 
-from .events import EVENTS
 from .hookset import HookSet
-from .wrappers import triggers_of
 
 
 @final
@@ -40,8 +38,7 @@ def check(sets: Sequence[HookSet]) -> None:
     Raises:
         DuplicateHookNameError: if two stateful sets have one name.
         RunDefinitionError: if two sets provide one value, or leave other weights in the model at the end.
-        HookDefinitionError: if a trigger counts a unit that cannot advance in its event, or a set that runs
-            collectives is restricted to some ranks.
+        HookDefinitionError: if a set that runs collectives is restricted to some ranks.
     """
     _refuse_two_endings([one.name for one in sets if "final" in one.writes])
     states: dict[str, int] = {}
@@ -58,7 +55,6 @@ def check(sets: Sequence[HookSet]) -> None:
                     "Rename one of the values."
                 )
             providers[value] = one.name
-        _check_triggers(one)
         if one.collective and (one.ranks is not None or one.devices is not None):
             raise HookDefinitionError(
                 f"{one.name!r} runs collectives (collective=True), which need every rank, but it is restricted to "
@@ -82,16 +78,6 @@ def _refuse_twins(name: str, positions: tuple[int, int]) -> None:
         name,
         positions,
     )
-
-
-def _check_triggers(one: HookSet) -> None:
-    for event, trigger in triggers_of(one):
-        stuck = sorted(trigger.rule.points - EVENTS[event].advances)
-        if stuck:
-            raise HookDefinitionError(
-                f"when({trigger}, {one.name!r}) can never fire on {event}, in which no {stuck[0]} are "
-                f"finished. Units that advance there: {', '.join(sorted(EVENTS[event].advances)) or 'none'}."
-            )
 
 
 def edges(sets: Sequence[HookSet]) -> list[Edge]:

@@ -1,6 +1,6 @@
 """Triggers: at which points of a run's progress something is due. They are values, with `&`, `|` and `~`.
 
-Every event covers a stretch of progress (a batch event its batch, an epoch event its epoch). A trigger fires when one
+Every event covers an interval of progress (a batch event its batch, an epoch event its epoch). A trigger fires when one
 of its points lies in (before, after] of it: once per point, without state, and the same after a resume.
 """
 
@@ -48,8 +48,16 @@ def every(n: int, unit: Unit) -> Trigger:
 
 
 def at_points(points: Iterable[int], unit: Unit) -> Trigger:
-    """Due at these counts of finished `unit`, each at least 1."""
-    counts = frozenset(_count("at_points", point, 1) for point in points)
+    """Due at these counts of finished `unit`.
+
+    0 is before the first update. An `Evaluation` or a `checkpoint` is due there once in a run's life: after
+    `on_train_begin` of a run that did not resume, before the first epoch begins. Events do not meet it.
+
+    Example:
+        >>> at_points([0, 100, 1_000], "updates")
+        at_points([0, 100, 1000], 'updates')
+    """
+    counts = frozenset(_count("at_points", point, 0) for point in points)
     if not counts:
         raise HookDefinitionError("at_points needs at least one point.")
     return Trigger(AtPoints(tuple(sorted(counts)), _unit(unit)))

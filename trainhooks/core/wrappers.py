@@ -21,7 +21,8 @@ from trainhooks.errors import HookDefinitionError, shown
 from .binding import Hook, Scope
 from .definitions import definition_of
 from .events import EVENTS, EventSpec, Kind
-from .hookset import Entry, Hooks, HookSet, changed, flatten, part_of
+from .hookset import Entry, Hooks, HookSet, changed, flatten, gated, is_gated, part_of
+from .rules import Condition, Rule, keeps_time
 from .settings import whole_number
 from .triggers import Trigger, both
 
@@ -34,6 +35,15 @@ _log = logging.getLogger("trainhooks")
 def when(trigger: Trigger, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """Call the hooks only where `trigger` fires; elsewhere a value passes unchanged and nothing is wrapped.
 
+    Each event is judged by one interval: one of a batch by the batch and the update that it closes, one of an
+    evaluation by the window before it, one of an epoch by the epoch; in `"epochs"` all are judged by the epoch that
+    they lie in. So the events of one batch, one evaluation, one epoch are heard together or not at all. Under
+    `"updates"` only the batch that closes a window is heard; count in `"batches"` to hear the others. The begin of an
+    epoch is gated in `"epochs"` alone; registration and the begin and end of a run are not gated.
+
+    Raises:
+        HookDefinitionError: if a set has nothing that a trigger could gate, or says itself when it acts.
+
     Example:
         >>> from trainhooks import every
         >>> when(every(2, "epochs"), {"name": "loud", "on_epoch_end": print})
@@ -41,7 +51,7 @@ def when(trigger: Trigger, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
     """
     if not isinstance(trigger, Trigger):
         raise HookDefinitionError(f"when wants a trigger first, such as every(100, 'updates'), got {shown(trigger)}.")
-    return tuple(changed(one, when=both(trigger, one.when)) for one in _sets(hooks))
+    return tuple(gated(changed(one, when=both(trigger, one.when))) for one in _sets(hooks))
 
 
 def for_rank(rank: int, *hooks: Hooks[B, O]) -> tuple[HookSet[B, O], ...]:
@@ -126,15 +136,10 @@ def _narrowed(word: str, one: HookSet, ranks: frozenset[int] | None, rank: int) 
 def triggers_of(hook_set: HookSet) -> Iterator[tuple[str, Trigger]]:
     """Each event of a set on which a trigger decides, and that trigger."""
     for event, entries in hook_set.slots:
-        for trigger in dict.fromkeys(_trigger(hook_set, event, entry) for entry in entries):
+        own = hook_set.when if is_gated(hook_set, EVENTS[event]) else None
+        for trigger in dict.fromkeys(both(own, part_of(entry).when) for entry in entries):
             if trigger is not None:
                 yield event, trigger
-
-
-def _trigger(owner: HookSet, event: str, entry: Entry) -> Trigger | None:
-    """What must fire for a hook to be called on an event; None if nothing must."""
-    governed = owner.governs is None or event in owner.governs
-    return both(owner.when if governed else None, part_of(entry).when)
 
 
 @final
@@ -176,8 +181,9 @@ def _bound(owner: HookSet, spec: EventSpec, entry: Entry, scope: Scope) -> Bound
         call, leave = _entering(call, spec, owner), _leave
     if owner.timed:
         call, leave = _measured(call, scope, counts=1), leave and _measured(leave, scope, counts=0)
-    if (trigger := _trigger(owner, spec.name, entry)) is not None:
-        call = _gated(call, spec, trigger, scope)
+    triggers = [part.when, owner.when if is_gated(owner, spec) else None]
+    if asked := [one for one in triggers if one is not None]:
+        call = _only_when(call, spec, asked, scope)
     if owner.quarantined:
         call, leave = _fenced(call, spec, scope), leave and _left_within_a_fence(leave, spec, scope)
     return Bound(owner, part.call, call, leave)
@@ -237,8 +243,13 @@ def _measured(call: Callable[..., Any], scope: Scope, *, counts: int) -> Callabl
     return measured
 
 
-def _gated(hook: Hook, spec: EventSpec, trigger: Trigger, scope: Scope) -> Hook:
-    due = trigger.rule.bind(spec.span, scope.shared_clock)
+def _only_when(hook: Hook, spec: EventSpec, triggers: list[Trigger], scope: Scope) -> Hook:
+    interval = spec.interval
+    in_order = sorted((one.rule for one in triggers), key=keeps_time)  # what keeps time counts only what fires
+    first, *more = [_condition(rule, scope) for rule in in_order]
+
+    def due(ctx: object) -> bool:
+        return first(interval, ctx) and all(holds(interval, ctx) for holds in more)
 
     def hear(ctx: object) -> object:
         return hook(ctx) if due(ctx) else None
@@ -247,6 +258,13 @@ def _gated(hook: Hook, spec: EventSpec, trigger: Trigger, scope: Scope) -> Hook:
         return hook(ctx, value) if due(ctx) else value
 
     return replace if spec.kind == "transform" else hear
+
+
+def _condition(rule: Rule, scope: Scope) -> Condition:
+    """A rule bound to the run: once for all hooks of a set, so that they agree."""
+    if rule not in scope.conditions:
+        scope.conditions[rule] = rule.bind(scope.shared_clock)
+    return scope.conditions[rule]
 
 
 def _fenced(hook: Hook, spec: EventSpec, scope: Scope) -> Hook:

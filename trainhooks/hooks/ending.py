@@ -10,7 +10,7 @@ import torch
 from attrs import asdict, field, frozen
 from torch import Tensor, nn
 
-from trainhooks.core import Completed, HookSet, Recorded, Stopped, TrainBegin, TrainEnd, factory, stateful
+from trainhooks.core import Completed, HookSet, Recorded, Stopped, TrainBegin, TrainEnd, factory, says_itself, stateful
 from trainhooks.errors import HookDefinitionError, shown
 from trainhooks.store import slug
 
@@ -76,10 +76,13 @@ def save_at_end(results: Results | None = None, *, name: str = "final") -> HookS
             _save(ctx, name, results, newest)
         return newest, None
 
-    return stateful(
+    saving: HookSet = stateful(
         "save_at_end", Newest, ranks=frozenset({0}), on_train_begin=on_train_begin, on_record=on_record,
         on_train_end=on_train_end,
     )  # fmt: skip
+    return says_itself(
+        saving, "save_at_end(results) saves when the run ends; checkpoint(when=...) saves within a run."
+    )
 
 
 def _save(ctx: TrainEnd, name: str, results: Results | None, newest: Newest) -> None:

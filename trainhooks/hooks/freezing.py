@@ -8,7 +8,7 @@ from typing import final
 from attrs import frozen
 from torch import nn
 
-from trainhooks.core import HookSet, OptimizerStepped, TrainBegin, factory, stateful
+from trainhooks.core import HookSet, OptimizerStepped, TrainBegin, factory, says_itself, stateful
 from trainhooks.errors import RunDefinitionError
 
 from .arguments import check_count, check_words
@@ -76,12 +76,11 @@ def freeze(*patterns: str, until: int | None = None) -> HookSet:
         return Frozen(), None
 
     writes = frozenset({"requires_grad"})
-    if until is None:
-        return stateful("freeze", init, writes=writes, collective=True, around_train=around_train)
-    return stateful(
+    freezing: HookSet = stateful(
         "freeze", init, writes=writes, collective=True, around_train=around_train,
-        on_after_optimizer_step=on_after_optimizer_step,
+        on_after_optimizer_step=None if until is None else on_after_optimizer_step,
     )  # fmt: skip
+    return says_itself(freezing, "write freeze(..., until=n), for as long as the first n updates.")
 
 
 def _trainable(model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:

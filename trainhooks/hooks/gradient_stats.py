@@ -132,7 +132,7 @@ def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 5
         return Newest(), None
 
     return stateful(
-        "grad_histogram", init, collective=True, on_epoch_begin=on_epoch_begin,
+        "grad_histogram", init, collective=True, governs=frozenset({"on_epoch_end"}), on_epoch_begin=on_epoch_begin,
         on_after_gradient_update=on_after_gradient_update, on_epoch_end=on_epoch_end,
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from trainhooks.core import (
     Run,
     TrainBegin,
     factory,
+    says_itself,
     stateful,
 )
 from trainhooks.errors import HookDefinitionError, shown
@@ -126,7 +127,7 @@ def throughput(
         pace.watch.charge("training")
         return pace, pace.record(ctx.run, ctx.at) if updates is None else None
 
-    return stateful(
+    measuring: HookSet = stateful(
         "throughput",
         init,
         provides=frozenset({"throughput/items", "throughput/data_wait", "throughput/seconds_left"}),
@@ -136,6 +137,7 @@ def throughput(
         around_evaluation=_evaluating,
         on_epoch_end=on_epoch_end,
     )
+    return says_itself(measuring, "write throughput(updates=n), to record every n updates.")
 
 
 def _measure_epoch(ctx: EpochBegin, pace: Pace) -> AbstractContextManager[object]:

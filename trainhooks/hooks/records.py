@@ -109,7 +109,7 @@ def csv(path: str | os.PathLike[str]) -> HookSet:
     What is recorded at one moment, such as an epoch's mean loss and its evaluations, shares a row. The columns are
     `epoch` (the epoch we are in, from 0), `updates` and `batches` (finished by then), and each value's name, in the
     order in which they first came; a cell is empty where nothing was recorded. Rows are in the file as soon as the
-    record is delivered. Only rank 0 writes. For the rows of epochs alone: `when(every(1, "epochs"), csv(path))`.
+    record is delivered. Only rank 0 writes. For every tenth epoch alone: `when(every(10, "epochs"), csv(path))`.
 
     Args:
         path: The file; its folder is made if need be. A file that is there already is replaced when a run starts. A

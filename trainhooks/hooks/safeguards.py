@@ -9,7 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from trainhooks.core import BatchEnd, EpochEnd, HookSet, Run, Stop, TrainBegin, factory, stateful
+from trainhooks.core import BatchEnd, EpochEnd, HookSet, Run, Stop, TrainBegin, factory, says_itself, stateful
 
 from .arguments import check_count, check_number
 from .shards import ranks_of
@@ -59,9 +59,10 @@ def stop_on_nonfinite(*, lag: int = 50) -> HookSet:
     def on_epoch_end(ctx: EpochEnd, state: Nonfinite) -> tuple[Nonfinite, Stop | None]:
         return state, _verdict(state, ctx.run)
 
-    return stateful(
+    watching: HookSet = stateful(
         "stop_on_nonfinite", Nonfinite, collective=True, on_batch_end=on_batch_end, on_epoch_end=on_epoch_end
     )
+    return says_itself(watching, "write stop_on_nonfinite(lag=n), to read the device every n updates.")
 
 
 def _finite(ctx: BatchEnd) -> Tensor:

@@ -8,9 +8,11 @@ from trainhooks.core import (
     EpochEnd,
     EvaluationEnd,
     HookSet,
+    Horizon,
     Keep,
     OptimizerStepped,
     Save,
+    TrainBegin,
     Trigger,
     alternatives,
     every,
@@ -25,6 +27,8 @@ from trainhooks.errors import HookDefinitionError
 
 from .arguments import check_choice, check_count, check_monitor
 from .stopping import Mode, is_better, new_value
+
+_UNKNOWN: Horizon = {"updates": None, "batches": None, "epochs": None}
 
 
 @final
@@ -59,7 +63,8 @@ def checkpoint(
     newer one is durable; the newest always stays.
 
     Args:
-        when: At which boundaries, in any unit; None for those alone at which `keep_best` improves.
+        when: At which boundaries, in any unit; the point 0 of `at_points` is before the first update. None for those
+            alone at which `keep_best` improves.
         keep_last: How many of the newest are kept; None for all. With data that can go on between epochs alone, the
             newest made there stays, too.
         keep_best: A value and whether `"min"` or `"max"` is better: the best checkpoint by it is kept, and one is made
@@ -86,7 +91,10 @@ def checkpoint(
     count = keep_best[2] if keep_best is not None and len(keep_best) == 3 else 1
     sets = [] if monitor is None else [_saving_the_best(*monitor, count, save)]
     for part in () if when is None else alternatives(when):
-        sets += only_when(part, _asking(part, save))
+        if not part.rule.never(_UNKNOWN):
+            sets += only_when(part, _asking(part, save))
+    if when is not None and when.rule.at_begin:
+        sets.append(_saving_at_begin(save))
     every_one = 1 if keep_last is None else keep_every
     keep = Keep(
         last=keep_last, best=monitor, best_count=count, every=every_one, background=background, when=when,
@@ -96,7 +104,7 @@ def checkpoint(
 
 
 def _asking(trigger: Trigger, save: Save) -> HookSet:
-    """A set that asks on the event that ends the stretches in which the trigger's unit advances."""
+    """A set that asks on the event that ends the intervals in which the trigger's unit advances."""
     if "epochs" in trigger.rule.points:
 
         def on_epoch_end(ctx: EpochEnd) -> Save:
@@ -104,10 +112,19 @@ def _asking(trigger: Trigger, save: Save) -> HookSet:
 
         return HookSet(name="checkpoint", on_epoch_end=on_epoch_end)
 
-    def on_after_optimizer_step(ctx: OptimizerStepped) -> Save:
-        return save
+    def on_after_optimizer_step(ctx: OptimizerStepped) -> Save | None:
+        return save if ctx.at.updates > ctx.since.updates else None  # else the update was skipped, and is still to come
 
     return HookSet(name="checkpoint", on_after_optimizer_step=on_after_optimizer_step)
+
+
+def _saving_at_begin(save: Save) -> HookSet:
+    """A set that asks before the first update of the run's life."""
+
+    def on_train_begin(ctx: TrainBegin) -> Save | None:
+        return None if ctx.resumed else save
+
+    return HookSet(name="checkpoint", on_train_begin=on_train_begin)
 
 
 def _saving_the_best(monitor: str, mode: Mode, count: int, save: Save) -> HookSet:

@@ -26,7 +26,7 @@ from trainhooks.core import (
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .arguments import check_choice, check_count, check_fraction, check_function, check_monitor, check_number
-from .stopping import Mode, new_value
+from .stopping import JUDGES, Mode, new_value
 from .turns import finishes_update
 
 _LEAST_REDUCTION = 1e-8
@@ -265,8 +265,8 @@ def reduce_on_plateau(
 
     fresh = Plateau(best=math.inf if mode == "min" else -math.inf)
     return stateful(
-        "reduce_on_plateau", lambda: fresh, reads=frozenset({monitor}), governs={"on_evaluation_end", "on_epoch_end"},
-        transform_rates=transform_rates, on_evaluation_end=judge, on_epoch_end=judge,
+        "reduce_on_plateau", lambda: fresh, reads=frozenset({monitor}), governs=JUDGES, transform_rates=transform_rates,
+        on_evaluation_end=judge, on_epoch_end=judge,
     )  # fmt: skip
 
 

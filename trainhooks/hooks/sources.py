@@ -15,7 +15,7 @@ from typing import cast
 
 import torch
 
-from trainhooks.core import HookSet, TrainBegin, factory
+from trainhooks.core import HookSet, TrainBegin, factory, says_itself
 from trainhooks.errors import RunDefinitionError
 from trainhooks.store import Experiment, Store, stored
 
@@ -66,7 +66,8 @@ def save_source(folders: Paths = (), *, packages: bool = True, max_bytes: int = 
         if _newest_digest(folder) != digest:
             publish(folder, NAME, pieces, {**facts, "digest": digest})
 
-    return HookSet(name="save_source", ranks=frozenset({0}), on_train_begin=on_train_begin)
+    saving: HookSet = HookSet(name="save_source", ranks=frozenset({0}), on_train_begin=on_train_begin)
+    return says_itself(saving, "save_source(folders) saves once, when the run begins.")
 
 
 def _digest(pieces: Iterable[Piece], facts: Mapping[str, object]) -> str:

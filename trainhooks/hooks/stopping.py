@@ -24,6 +24,8 @@ from trainhooks.errors import HookDefinitionError, shown
 from .arguments import check_count, check_monitor, check_number
 from .weights import UNMADE, warn_of_the_rest
 
+JUDGES = frozenset({"on_evaluation_end", "on_epoch_end"})
+"""The events on which a value is judged."""
 Mode: TypeAlias = Literal["min", "max"]
 """Which of two values is better: the smaller or the greater."""
 
@@ -115,12 +117,10 @@ def early_stopping(
             best = evolve(best, failures=best.failures + 1, judged=judged)
         return best, _stop(monitor, value, best, patience, stopping_threshold if good else None)
 
-    reads = frozenset({monitor})
-    if not restore_best:
-        return stateful("early_stopping", Best, reads=reads, on_evaluation_end=judge, on_epoch_end=judge)
     return stateful(
-        "early_stopping", Best, reads=reads, writes=frozenset({"parameters", "buffers", "final"}), collective=True,
-        on_evaluation_end=judge, on_epoch_end=judge, on_train_end=_restore,
+        "early_stopping", Best, reads={monitor}, writes={"parameters", "buffers", "final"} if restore_best else (),
+        collective=restore_best, governs=JUDGES, on_evaluation_end=judge, on_epoch_end=judge,
+        on_train_end=_restore if restore_best else None,
     )  # fmt: skip
 
 
@@ -161,7 +161,9 @@ def threshold_stopping(monitor: str, *, mode: Mode, divergence_threshold: float,
         return streak, Stop(f"{monitor} is {value:.6g}{values}")
 
     reads = frozenset({monitor})
-    return stateful("threshold_stopping", Streak, reads=reads, on_evaluation_end=judge, on_epoch_end=judge)
+    return stateful(
+        "threshold_stopping", Streak, reads=reads, governs=JUDGES, on_evaluation_end=judge, on_epoch_end=judge
+    )
 
 
 def new_value(ctx: EpochEnd | EvaluationEnd, monitor: str, judged: int) -> tuple[float | None, int]:

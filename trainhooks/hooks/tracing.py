@@ -10,7 +10,7 @@ from typing import Any, cast, final
 from attrs import define
 from torch import profiler as torch_profiler
 
-from trainhooks.core import BatchEnd, HookSet, TrainBegin, factory, stateful
+from trainhooks.core import BatchEnd, HookSet, TrainBegin, factory, says_itself, stateful
 from trainhooks.errors import HookDefinitionError, shown
 
 
@@ -80,7 +80,8 @@ def profiler(
                 tracing.profiler.step()
         return tracing, None
 
-    return stateful("profiler", Tracing, around_train=around_train, on_batch_end=on_batch_end)
+    tracing: HookSet = stateful("profiler", Tracing, around_train=around_train, on_batch_end=on_batch_end)
+    return says_itself(tracing, "write profiler(..., wait=, warmup=, active=, repeat=), in batches.")
 
 
 def _writer(folder: Path, rank: int) -> Callable[[torch_profiler.profile], None]:

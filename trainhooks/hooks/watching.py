@@ -20,6 +20,7 @@ from trainhooks.core import (
     Record,
     TrainBegin,
     factory,
+    says_itself,
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
@@ -68,7 +69,7 @@ def timing(*, updates: int | None = None, clock: Callable[[], float] = time.perf
         watch.charge("other")
         return watch, report(watch) if updates is None else None
 
-    return stateful(
+    measuring: HookSet = stateful(
         "timing",
         lambda: Stopwatch(clock),
         provides=frozenset(f"time/{phase}" for phase in _PHASES),
@@ -81,6 +82,7 @@ def timing(*, updates: int | None = None, clock: Callable[[], float] = time.perf
         around_evaluation=_evaluating,
         on_epoch_end=on_epoch_end,
     )
+    return says_itself(measuring, "write timing(updates=n), to record every n updates.")
 
 
 def _charge_other(ctx: TrainBegin | EpochBegin, watch: Stopwatch) -> tuple[Stopwatch, None]:

@@ -30,6 +30,7 @@ from .shards import own_part
 from .turns import finishes_update
 
 _WRITES = frozenset({"parameters", "buffers"})
+_AVERAGES = frozenset({"on_after_optimizer_step"})
 UNMADE = (UninitializedParameter, UninitializedBuffer)
 """The classes of what a lazy module has not made yet."""
 _Step: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor], int], None]
@@ -193,11 +194,11 @@ def _averaging(
     reads = frozenset(f"{one}/loss" for one in seen_in or ())  # so that a name which no evaluation has is refused
     if not apply_at_end:
         return stateful(
-            name, Average, reads=reads, writes=_WRITES, collective=True,
+            name, Average, reads=reads, writes=_WRITES, collective=True, governs=_AVERAGES,
             on_after_optimizer_step=on_after_optimizer_step, around_evaluation=around_evaluation,
         )  # fmt: skip
     return stateful(
-        name, Average, reads=reads, writes=_WRITES | {"final"}, collective=True,
+        name, Average, reads=reads, writes=_WRITES | {"final"}, collective=True, governs=_AVERAGES,
         on_after_optimizer_step=on_after_optimizer_step, around_evaluation=around_evaluation,
         on_train_end=on_train_end,
     )  # fmt: skip

@@ -139,10 +139,10 @@ class Bindings:
     def warn_of_the_impossible(self, horizon: Horizon) -> None:
         """Say which triggers cannot fire in a run of this length."""
         impossible = {
-            f"when({trigger}, {member.owner.name!r}) can never fire on {event} in this run.": None
+            f"when({trigger}, {member.owner.name!r}) can never fire in this run.": None
             for member in self.members
-            for event, trigger in triggers_of(member.owner)
-            if trigger.rule.never(horizon)
+            for _, trigger in triggers_of(member.owner)
+            if trigger.rule.never(horizon) and not (trigger.rule.at_begin and member.owner.keeps is not None)
         }
         for sentence in impossible:
             warnings.warn(sentence, RuntimeWarning, stacklevel=3)

@@ -11,10 +11,18 @@ from .records import LOOP
 from .saving import save
 
 
-def at_boundary(live: Live, heard: Heard) -> None:
+def at_begin(live: Live, heard: Heard) -> None:
+    """Before the first epoch of this process: what `on_train_begin` asked for, and what is due at 0."""
+    if heard.on_train_begin is not None:  # noqa: SIM114 - apart, so that the specialiser can take it out
+        at_boundary(live, heard, begins=True)
+    elif live.requests.due_at_begin(live.resumed):
+        at_boundary(live, heard, begins=True)
+
+
+def at_boundary(live: Live, heard: Heard, *, begins: bool = False) -> None:
     """Between two windows: evaluations that are due, records, and the decision whether to go on."""
-    if live.requests.within_epochs or live.requests.asked or live.together is not None:
-        for evaluation in due(live):
+    if live.requests.within_epochs or live.requests.asked or live.together is not None or begins:
+        for evaluation in due(live, begins=begins):
             evaluate(live, heard, evaluation)
     if heard.on_record is not None:
         if live.records.ripe():

@@ -9,7 +9,7 @@ from .requests import DueEvaluation
 from .saver import Order
 
 
-def due(live: Live) -> Iterator[DueEvaluation]:
+def due(live: Live, *, begins: bool = False) -> Iterator[DueEvaluation]:
     """The evaluations due at this boundary, by their triggers or because somebody asked; over ranks, all agree.
 
     They agree here if somebody asked before, and at a boundary that stops them in any case: an evaluation or a
@@ -17,7 +17,7 @@ def due(live: Live) -> Iterator[DueEvaluation]:
     is asked for waits for the next one.
     """
     moved = live.boundaries.has_moved(live.counts)
-    waiting = live.requests.due(live) if moved else []
+    waiting = live.requests.due(live) if moved else live.requests.due_at_begin(live.resumed) if begins else []
     if live.together is not None:
         if live.saver is not None:
             live.together.news += live.saver.news()
@@ -56,7 +56,7 @@ def agree(live: Live) -> None:
 
 
 def settle(live: Live) -> None:
-    """Let the answers of this boundary take effect, and open the next stretch."""
+    """Let the answers of this boundary take effect, and open the next interval."""
     requests = live.requests
     signal = live.interrupts.signal if live.together is None else live.together.signal
     if requests.asked or requests.here or signal is not None or live.end is not None:

@@ -207,8 +207,8 @@ class _Event:
                     "these, a list of them, or None."
                 )
             if isinstance(one, Record):
-                since = began(ctx, self.spec) if self.records.keeps else ctx.at  # else nobody sees it
-                self.records.take(owner.name, one, ctx, since)
+                since, until = covered(ctx, self.spec) if self.records.keeps else (ctx.at, None)  # else nobody sees it
+                self.records.take(owner.name, one, ctx, since, until)
             else:
                 if self.together is not None and isinstance(one, SkipBatch | SkipUpdate) and not owner.may_skip:
                     _refuse_skip(owner.name, one)
@@ -224,15 +224,14 @@ def _refuse_skip(by: str, answer: SkipBatch | SkipUpdate) -> NoReturn:
     )
 
 
-def began(ctx: Any, spec: EventSpec) -> Progress:
-    """When the stretch of progress began that an event covers."""
+def covered(ctx: Any, spec: EventSpec) -> tuple[Progress, Progress | None]:
+    """When the interval began that an event covers, and when it ends; None for now."""
     at: Progress = ctx.at
-    if isinstance(ctx, BatchEnd):  # what is recorded most
-        return Progress(at.updates - ctx.updated, at.batches - 1, at.epochs, at.epoch, at.batch)
-    if isinstance(ctx, EpochBegin) or not spec.advances:
-        return at
-    span = spec.span
-    return Progress(
-        updates=span(ctx, "updates")[0], batches=span(ctx, "batches")[0], epochs=span(ctx, "epochs")[0],
-        epoch=at.epoch, batch=at.batch,
-    )  # fmt: skip
+    if spec.context is BatchEnd and ctx.updated == ctx.closes_window:  # what is recorded most
+        return Progress(at.updates - ctx.updated, at.batches - 1, at.epochs, at.epoch, at.batch), None
+    span, epochs = spec.interval.span, getattr(ctx, "since", at).epochs
+    updates, batches = span(ctx, "updates"), span(ctx, "batches")
+    since = Progress(updates[0], batches[0], epochs, at.epoch, at.batch)
+    if updates[1] == at.updates and batches[1] == at.batches:
+        return since, None
+    return since, Progress(updates[1], batches[1], at.epochs, at.epoch, at.batch)

@@ -27,6 +27,8 @@ class Pending:
     at: Progress
     since: Progress
     values: dict[str, float | Tensor]
+    until: Progress | None = None
+    """When the interval ends that the recording event covers; None for `at`."""
 
     def numbers(self) -> Metrics:
         """Its values; all of them have been read."""
@@ -62,7 +64,7 @@ class Records:
         before, self.before = self.before or {}, None
         return [name for name, times in self.times.items() if times > before.get(name, 0)]
 
-    def take(self, by: str, record: Record, ctx: Any, since: Progress) -> None:
+    def take(self, by: str, record: Record, ctx: Any, since: Progress, until: Progress | None = None) -> None:
         """Take in a hook's answer at once."""
         if not isinstance(record.values, Mapping):
             raise HookDefinitionError(f"{by!r} answered Record({shown(record.values)}); write Record({{name: value}}).")
@@ -71,9 +73,12 @@ class Records:
             raise RunDefinitionError(
                 f"{by!r} recorded {taken!r}, which is the loop's own value; give yours another name."
             )
-        self.add(by, {name: _scalar(by, name, value) for name, value in record.values.items()}, ctx.at, since)
+        self.add(by, {name: _scalar(by, name, value) for name, value in record.values.items()}, ctx.at, since, until)
 
-    def add(self, by: str, values: Mapping[str, float | Tensor], at: Progress, since: Progress) -> None:
+    def add(
+        self, by: str, values: Mapping[str, float | Tensor], at: Progress, since: Progress,
+        until: Progress | None = None,
+    ) -> None:  # fmt: skip
         """Take in values that are known to be scalars."""
         for name, value in values.items():
             if self.owner.setdefault(name, by) != by:
@@ -86,7 +91,7 @@ class Records:
             self._unread = self._unread or type(value) is not float
         self.this_epoch.update(values)
         if self.keeps and values:
-            self.pending.append(Pending(by, at, since, dict(values)))
+            self.pending.append(Pending(by, at, since, dict(values), until))
 
     def ripe(self) -> bool:
         """Whether a delivery costs nothing, or enough has come together."""

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 
 from trainhooks.core import AfterBackward, BatchBegin, BatchEnd, EpochBegin, LossReady, RatesDue, TrainBegin
 
-from .boundary import at_boundary, at_epoch_end
+from .boundary import at_begin, at_boundary, at_epoch_end
 from .heard import Heard
 from .live import NO_LOSS, NO_OUTPUT, Live
 from .transfer import detached
@@ -31,7 +31,7 @@ def train_loop(live: Live, heard: Heard) -> None:
     ) if heard.around_train is not None else nullcontext():
         if heard.on_train_begin is not None:
             live.ask(heard.on_train_begin(TrainBegin(run=run, at=live.at, resumed=live.resumed)))
-            at_boundary(live, heard)
+        at_begin(live, heard)
 
         while live.wants_epoch():
             live.begin_epoch()
@@ -88,7 +88,8 @@ def train_loop(live: Live, heard: Heard) -> None:
                         losses = live.losses()
                         live.ask(heard.on_batch_end(BatchEnd(
                             run=run, at=live.at, batch=detached(batch), output=detached(output.output),
-                            loss=losses[worker.objective.name], losses=losses, weight=weight, updated=live.updated,
+                            loss=losses[worker.objective.name], losses=losses, weight=weight,
+                            updated=live.updated, closes_window=live.closes,
                         )))  # fmt: skip
                     output, loss, worker.newest = NO_OUTPUT, NO_LOSS, None  # let go before the next forward
                     if live.closes and not live.last and not live.ends_epoch:

@@ -5,7 +5,7 @@ from typing import Any, final
 
 from attrs import define, field, frozen
 
-from trainhooks.core import Answer, Asked, Condition, Decision, Evaluate, Save, SkipBatch, SkipUpdate, Step, decide
+from trainhooks.core import Answer, Asked, Decision, Due, Evaluate, Save, SkipBatch, SkipUpdate, Step, decide
 from trainhooks.errors import MissingValueError, RunDefinitionError
 
 
@@ -18,10 +18,12 @@ class DueEvaluation:
     data: Iterable[Any]
     step: Step[Any, Any]
     metrics: Mapping[str, Any]
-    due: Condition
+    due: Due
     """Its trigger, bound to the run; takes whatever has `since` and `at`."""
     at_epochs_alone: bool = False
     """Whether it can only be due where an epoch is complete."""
+    at_begin: bool = False
+    """Whether it is due before the first update of the run's life."""
     left_out: set[str] = field(factory=set[str])
     """Metrics that gave what cannot be recorded, of which it was warned."""
 
@@ -83,6 +85,10 @@ class Requests:
         """The evaluations due by their triggers that have not run since the last batch."""
         due = [one for one in self.evaluations if one.due(place)]  # all are asked: a trigger may count
         return [one for one in due if one.name not in self.evaluated]
+
+    def due_at_begin(self, resumed: bool) -> list[DueEvaluation]:
+        """The evaluations due before anything was trained, which comes once in a run's life."""
+        return [] if resumed else [one for one in self.evaluations if one.at_begin]
 
     def next_of(self, waiting: list[DueEvaluation]) -> DueEvaluation | None:
         """Take the first of those that wait, or else of those asked for; none runs twice at a boundary."""

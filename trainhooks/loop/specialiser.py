@@ -30,6 +30,7 @@ FUNCTIONS: Final[Functions] = {
     for one in (
         reference.train_loop,
         update.update,
+        boundary.at_begin,
         boundary.at_boundary,
         boundary.at_epoch_end,
         delivery.deliver,

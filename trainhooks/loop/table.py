@@ -65,7 +65,7 @@ def compose(*hooks: Hooks[B, O]) -> DispatchTable:
     Pure and associative, `compose()` is the identity; no hook is called.
 
     Raises:
-        HookDefinitionError: if something is no hook, or a trigger can never fire on its event.
+        HookDefinitionError: if something is no hook.
         OrderCycleError: if orders and constraints contradict one another.
         DuplicateHookNameError: if two stateful sets have one name.
         RunDefinitionError: if two sets provide one value.

@@ -19,7 +19,7 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor, nn
 
-from trainhooks.core import Asked, Condition, SkipBatch, SkipUpdate, Stop
+from trainhooks.core import Asked, Due, SkipBatch, SkipUpdate, Stop
 from trainhooks.distributed import Parallel, Ranks, StopRule, Sums
 from trainhooks.errors import RunDefinitionError
 
@@ -72,7 +72,7 @@ class Together:
     """A signal that one of the ranks received, once all know of it."""
     time: float = 0.0
     """Rank 0's clock when it was last told, in seconds."""
-    saves: Sequence[Condition] = ()
+    saves: Sequence[Due] = ()
     """Where checkpoints are due, as every rank knows beforehand; each takes what has `since` and `at`."""
     votes: dict[int, tuple[Asked, ...]] = field(factory=dict[int, "tuple[Asked, ...]"])
     """Who asked to stop so far, and how, where all ranks must."""

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from trainhooks.core import Horizon, Run, Step, is_due_at_epochs_alone, may_give_values, since_then
+from trainhooks.core import Horizon, Run, Step, at_boundaries, is_due_at_epochs_alone, may_give_values
 from trainhooks.loop import (
     MODEL,
     Averages,
@@ -71,7 +71,7 @@ def assemble(
     if together is not None:
         live.interrupts = together.interrupts
         due = [keep.when for keep in bindings.keepers().values() if keep.when is not None]
-        together.saves = [trigger.rule.bind(since_then, shared_clock) for trigger in due]
+        together.saves = [at_boundaries(trigger.rule, shared_clock) for trigger in due]
         together.always_reduces = any(one.may_skip and one.hooks("on_batch_begin") for one in table)
     return live, bindings
 
@@ -95,15 +95,15 @@ def _due(
             evaluation.name, evaluation.data, step, evaluation.metrics, lambda place: False, at_epochs_alone=True
         )
     rule = evaluation.when.rule
-    if rule.never(horizon):
+    if rule.never(horizon) and not rule.at_begin:
         warnings.warn(
             f"The evaluation {evaluation.name!r}, when={evaluation.when}, can never be due in this run.",
             RuntimeWarning,
             stacklevel=5,
         )
-    due = rule.bind(since_then, clock)
+    due = at_boundaries(rule, clock)
     return DueEvaluation(
-        evaluation.name, evaluation.data, step, evaluation.metrics, due, is_due_at_epochs_alone(rule)
+        evaluation.name, evaluation.data, step, evaluation.metrics, due, is_due_at_epochs_alone(rule), rule.at_begin
     )
 
 

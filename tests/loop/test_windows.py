@@ -203,7 +203,7 @@ def test_fp16_loses_no_update_that_a_loop_by_hand_keeps(given: list[float], form
 
 @every_form
 def test_a_batch_without_items_is_left_out_of_every_mean_whatever_its_loss(form: Form) -> None:
-    """Keeps P23. Also where the loss is NaN, and in the values and metrics of training and evaluations."""
+    """Also where the loss is NaN, and in the values and metrics of training and evaluations."""
 
     def step(model: nn.Module, batch: Sized) -> StepOutput[Tensor]:
         (x, _), size = batch

@@ -2,7 +2,8 @@
 
 import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import numpy
 import pytest
@@ -16,11 +17,17 @@ from trainhooks import (
     Completed,
     EpochEnd,
     Evaluation,
+    EvaluationBegin,
+    HookDefinitionError,
+    HookDict,
     Progress,
     Rank,
     Registration,
     Run,
+    RunDefinitionError,
     TrainBegin,
+    evaluate,
+    predict,
     stateful,
     supervised,
     train,
@@ -144,6 +151,62 @@ def test_the_model_is_in_train_mode_when_training_begins_and_as_before_when_it_e
     train(model, batches(1), squares, sgd(model), epochs=1, hooks={"on_train_begin": look})
     assert seen == [True]
     assert not model.training
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode, lambda: torch.set_grad_enabled(False)])
+def test_training_has_gradients_where_its_caller_has_none(off: Callable[[], AbstractContextManager[object]]) -> None:
+    ours, theirs, data = linear(), linear(), batches(3)
+    evaluations = [Evaluation("val", data)]
+    train(theirs, data, squares, sgd(theirs), epochs=2, evaluations=evaluations)
+    optimizer = sgd(ours)
+    with off():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        train(ours, data, squares, optimizer, epochs=2, evaluations=evaluations)
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+    assert equal(weights(ours), weights(theirs))
+
+
+def test_a_hook_of_an_evaluation_may_train() -> None:
+    """As in adaptation at the time of a test, in the middle of what has no gradients."""
+    model, inner = linear(), linear(1)
+
+    def adapt(ctx: EvaluationBegin) -> None:
+        train(inner, batches(1), squares, torch.optim.SGD(inner.parameters(), 0.1), epochs=1)
+
+    evaluations = [Evaluation("val", batches(2))]
+    hooks: HookDict = {"on_evaluation_begin": adapt}
+    train(model, batches(2), squares, sgd(model), epochs=1, evaluations=evaluations, hooks=hooks)
+    assert not equal(weights(inner), weights(linear(1)))
+
+
+def test_evaluations_and_predictions_are_the_same_under_inference_mode() -> None:
+    def three(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, None]:
+        return model(batch[0]), batch[1], None
+
+    model = linear()
+    expected = evaluate(model, batches(2), squares), [one.y_pred for one in predict(model, batches(2), three)]
+    with torch.inference_mode():
+        found = evaluate(model, batches(2), squares), [one.y_pred for one in predict(model, batches(2), three)]
+    assert found[0] == expected[0]
+    assert equal(found[1], expected[1])
+
+
+def test_parameters_made_under_inference_mode_are_refused_by_name() -> None:
+    with torch.inference_mode():
+        model = linear()
+        with pytest.raises(RunDefinitionError, match=r"'weight' was made under torch\.inference_mode\(\)"):
+            train(model, batches(1), squares, sgd(model), epochs=1)
+
+
+def test_a_step_without_gradients_is_told_so() -> None:
+    model = linear()
+
+    @torch.no_grad()
+    def off(model: nn.Module, batch: Batch) -> Tensor:
+        return squares(model, batch).loss
+
+    with pytest.raises(HookDefinitionError, match=r"does not require grad; was it .* under torch\.no_grad\(\)"):
+        train(model, batches(1), off, sgd(model), epochs=1)
 
 
 def test_epochs_and_updates_are_totals_and_the_first_reached_ends_the_run() -> None:

@@ -157,6 +157,8 @@ class Live:
         if self.watches_mode and not self.is_in_train_mode():
             self.watches_mode = False
             warn_of_eval_mode(self.counts.epochs)
+        for worker in self.workers:
+            worker.watch()
         set_epoch(self.data, self.counts.epochs)
         self.length = length_of_epoch(self.data, self.run.rank, self.together, self.counts.epochs)
         self.exhausted = self.last = False

@@ -9,6 +9,7 @@ private names of torch stand here and nowhere else; where one of them is missing
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from ctypes import c_float
 from typing import Any, Final, TypeGuard, cast, final
 
@@ -16,6 +17,7 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from trainhooks.core import Gradients
 
@@ -57,6 +59,7 @@ class Quick:
     _bare_step: Callable[[Optimizer], object] | None = field(init=False)
     _kernel_step: KernelStep | None = field(init=False)
     _plain_zero: bool = field(init=False)
+    _watch: RemovableHandle | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._bare_step = bare_step(self.optimizer)
@@ -88,8 +91,28 @@ class Quick:
         _run_backward((loss,), (gradient,), False, False, inputs, allow_unreachable=True, accumulate_grad=True)
         return True
 
+    def watch(self, refuse: Callable[[], None]) -> None:
+        """Call `refuse` where anybody else steps the optimizer, until it is first stepped here.
+
+        One that torch's `Optimizer` did not make ready for hooks is not watched.
+        """
+
+        def see(*given: object) -> None:
+            refuse()
+
+        with suppress(AttributeError):
+            self._watch = self.optimizer.register_step_pre_hook(see)
+
+    def unwatch(self) -> None:
+        """Watch it no longer."""
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
+
     def step(self) -> None:
         """Step the optimizer, without its decorations where those of class and instance would do nothing."""
+        if self._watch is not None:
+            self.unwatch()
         optimizer = self.optimizer
         wrapped = "step" in optimizer.__dict__
         if (

@@ -1,6 +1,9 @@
 """From a batch to gradients: calling the step, weighing its loss, back-propagating it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from operator import is_
 from typing import Any, final
 
@@ -16,8 +19,8 @@ from .forwarding import check_value_name, refuse_shape
 from .means import Mean
 from .quick import Quick, backward, scale
 from .scaling import Scaling
-from .together import Together
-from .windows import SharedWindow, Window
+from .together import Together, hides_parameters
+from .windows import FirstWindow, SharedWindow, Window, explain_backward, refuse_stepping
 
 
 @final
@@ -58,6 +61,12 @@ class Worker:
     """The open one."""
     loss: Mean = field(factory=Mean)
     values: dict[str, Mean] = field(factory=dict[str, Mean])
+    everybody: Callable[[], Iterable[Tensor]] = tuple[Tensor, ...]
+    """All parameters of the model and of the run's optimizers, where backward is restricted."""
+    first: FirstWindow | None = field(init=False)
+    """Looks at the first window; None after it."""
+    watched: bool = False
+    """Whether it was ever refused that others step the optimizer."""
     newest: Tensor | None = None
     """The loss of the newest batch."""
     _named: Sequence[Tensor] = ()
@@ -66,6 +75,7 @@ class Worker:
     def __attrs_post_init__(self) -> None:
         self.quick = Quick(self.optimizer)
         step = self.objective.step
+        self.first = FirstWindow(step, self.with_gradient)
         if self.together is not None:
             self.window = SharedWindow(step, self.together)
             return
@@ -90,11 +100,53 @@ class Worker:
             return  # all of its parameters are frozen now; without inputs, backward would go to everybody's
         if self.together is not None and closes:
             self.together.check_gradients(loss)
+        if self.first is not None:
+            self.first.before_backward()
         scaled = loss if self.scaling is None else self.scaling.scale(loss)
-        if not self.quick.backward(scaled, inputs, start):
-            if loss.shape or not loss.requires_grad:
-                self.refuse(loss)
-            backward(scaled, inputs, start)
+        try:
+            if self.restricted and hides_parameters(loss, inputs):
+                with self.others_aside(inputs):
+                    backward(scaled, (), start)
+            elif not self.quick.backward(scaled, inputs, start):
+                if loss.shape or not loss.requires_grad:
+                    self.refuse(loss)
+                backward(scaled, inputs, start)
+        except RuntimeError as error:
+            explain_backward(self.objective.step, error)
+            raise
+        if self.first is not None:
+            self.first.after_backward(start, None if self.scaling is None else self.scaling.scaler)
+
+    @contextmanager
+    def others_aside(self, own: Sequence[Tensor]) -> Generator[None]:
+        """Afterwards all parameters but `own` have the gradients that they had."""
+        kept = {id(one) for one in own}
+        others = [(one, one.grad) for one in self.everybody() if id(one) not in kept]
+        for one, _ in others:
+            one.grad = None
+        try:
+            yield
+        finally:
+            for one, gradient in others:
+                one.grad = gradient
+
+    def watch(self) -> None:
+        """From now on, until its first step, refuse who else steps the optimizer."""
+        if not self.watched:
+            self.watched = True
+            self.quick.watch(partial(refuse_stepping, self.objective.step, self.optimizer))
+
+    def end_first_window(self) -> None:
+        """Warn if none of the parameters that are to be trained got a gradient."""
+        self.first = None
+        if self.trainable() and not self.with_gradient():
+            warnings.warn(
+                f"None of the parameters of the {type(self.optimizer).__name__} of {self.objective.name!r} got a "
+                "gradient in its first update: does the loss depend on them? Was the optimizer made of other "
+                "parameters, or the output detached?",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def trainable(self) -> tuple[Tensor, ...]:
         """The optimizer's parameters that are not frozen now."""
@@ -106,7 +158,7 @@ class Worker:
             refuse_shape(self.objective.step, loss)
         raise HookDefinitionError(
             f"The loss of the step {name_of(self.objective.step)!r} does not require grad; was it detached, "
-            "made with .item(), or are all parameters frozen?"
+            "made with .item() or under torch.no_grad(), or are all parameters frozen?"
         )
 
     def account(self, loss: Tensor, output: StepOutput[Any]) -> None:
@@ -147,6 +199,8 @@ class Worker:
         if self.together is not None:
             self.together.finish_reducing(self.gradients(self.with_gradient()))
         factor = self.window.close()
+        if self.first is not None and (factor is None or isinstance(factor, Tensor) or factor):
+            self.end_first_window()
         if self.scaling is not None and self.with_gradient() and not self.scaling.unscale(self.optimizer):
             return False
         if factor is None:

@@ -12,12 +12,14 @@ rank from what all of them know.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias, final
 
 import torch
 from attrs import define, field, frozen
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import Node
 
 from trainhooks.core import Asked, Due, SkipBatch, SkipUpdate, Stop
 from trainhooks.distributed import Parallel, Ranks, StopRule, Sums
@@ -25,6 +27,8 @@ from trainhooks.errors import RunDefinitionError
 
 from .interrupts import Interrupts
 from .means import numbers_of
+
+_CHECKPOINT: Final = "CheckpointFunctionBackward"  # the node of reentrant checkpointing, torch's and those like it
 
 Skip: TypeAlias = type[SkipBatch] | type[SkipUpdate]
 
@@ -215,17 +219,36 @@ def _stops_in(asked: Sequence[Asked]) -> tuple[Asked, ...]:
     return tuple(one for one in asked if isinstance(one.answer, Stop))
 
 
-def leaves_of(loss: Tensor) -> set[int]:
-    """The `id` of each leaf whose gradient a backward from `loss` would add to."""
-    found, seen = set[int](), set[object]()
+def nodes_of(loss: Tensor) -> Iterator[Node]:
+    """The nodes of a graph that a backward from `loss` goes through, each once."""
+    seen = set[Node]()
     open_ = [loss.grad_fn]
     while open_:
         node = open_.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            found.add(id(leaf))
+        yield node
         open_ += [following for following, _ in node.next_functions]
-    return found
+
+
+def leaves_of(loss: Tensor) -> set[int]:
+    """The `id` of each leaf whose gradient a backward from `loss` would add to."""
+    leaves: Iterator[Tensor | None] = (getattr(node, "variable", None) for node in nodes_of(loss))
+    return {id(leaf) for leaf in leaves if leaf is not None}
+
+
+def hides_parameters(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether a backward from `loss` reaches some of these parameters, but does not know it beforehand.
+
+    So do functions in Python that call backward within their backward, such as reentrant checkpointing: what they were
+    given their graph shows, and not what they use. Backward restricted to `inputs` leaves such parameters out.
+    """
+    nodes: Iterator[object] = nodes_of(loss)
+    functions = [node for node in nodes if isinstance(node, BackwardCFunction)]
+    if not functions:
+        return False
+    if any(type(one).__name__ == _CHECKPOINT for one in functions):
+        return True
+    leaves = leaves_of(loss)
+    return any(id(one) not in leaves for one in parameters)

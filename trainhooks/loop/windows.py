@@ -6,15 +6,17 @@ multiplied by accumulate / (sum of weight / reference). Where all batches of a w
 `(loss / accumulate).backward()`, and nothing is multiplied.
 """
 
-from collections.abc import Callable
-from typing import Any, NoReturn, final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, final
 
 import torch
 from attrs import define, field
 from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import Optimizer
 
 from trainhooks.core import Step, name_of
-from trainhooks.errors import RunDefinitionError
+from trainhooks.errors import HookDefinitionError, RunDefinitionError
 
 from .together import Together, WindowSums
 
@@ -144,6 +146,78 @@ class SharedWindow:
         if total:
             return None if total == full else full / total
         return 0.0
+
+
+@final
+@define(eq=False)
+class FirstWindow:
+    """What an optimizer's first window shows of a step that does the loop's work, as it stood in a loop by hand."""
+
+    step: Step[Any, Any]
+    parameters: Callable[[], Sequence[Tensor]]
+    """The optimizer's parameters that have a gradient."""
+    begun: bool = False
+    """Whether a backward of the window is done."""
+    accumulated: bool = False
+    """Whether one has left gradients."""
+    found: Sequence[tuple[Tensor, Tensor]] = ()
+    """The parameters that had a gradient before the first backward, and copies of these."""
+
+    def before_backward(self) -> None:
+        """Look at the gradients that there are before a backward.
+
+        Raises:
+            HookDefinitionError: if those of the window's earlier batches are gone.
+        """
+        there = self.parameters()
+        if self.accumulated and not there:
+            raise HookDefinitionError(
+                "The gradients that a window had accumulated were set to None between two of its batches: does the "
+                f"step {name_of(self.step)!r}, or a hook, call zero_grad()? {_ONLY_THE_LOSS}"
+            )
+        if not self.begun:
+            self.found = [(one, one.grad.clone()) for one in there if one.grad is not None]
+
+    def after_backward(self, start: float | Tensor, scaler: GradScaler | None) -> None:
+        """Compare what a backward that began from `start` added with what was there before. Reads only if there was.
+
+        Raises:
+            HookDefinitionError: if the step back-propagated its loss itself.
+        """
+        found, self.found, self.begun = self.found, (), True
+        self.accumulated = bool(self.parameters())
+        if not found:
+            return
+        share = start if scaler is None else start * scaler.get_scale()
+        pairs = [(one.grad - before, before * share) for one, before in found if one.grad is not None]
+        if any(bool(wanted.any()) for _, wanted in pairs) and all(torch.allclose(*one, rtol=1e-2) for one in pairs):
+            raise HookDefinitionError(
+                f"The step {name_of(self.step)!r} back-propagated its loss itself, so its gradients would count twice. "
+                f"{_ONLY_THE_LOSS}"
+            )
+
+
+_ONLY_THE_LOSS: Final = (
+    "The step only returns the loss: the loop calls backward(), optimizer.step() and zero_grad(), so leave them out."
+)
+
+
+def refuse_stepping(step: Step[Any, Any], optimizer: Optimizer) -> NoReturn:
+    """Say that an optimizer of the run is stepped by the loop alone."""
+    raise HookDefinitionError(
+        f"The {type(optimizer).__name__} of this run was stepped by somebody else, as by optimizer.step() in the step "
+        f"{name_of(step)!r} or in a hook; its updates would not be counted. {_ONLY_THE_LOSS}"
+    )
+
+
+def explain_backward(step: Step[Any, Any], error: RuntimeError) -> None:
+    """Say what makes a loop back-propagate through a graph for the second time, if that is the error."""
+    if "backward through the graph a second time" in str(error):
+        raise HookDefinitionError(
+            f"The graph of the loss of the step {name_of(step)!r} was back-propagated before. Either the step calls "
+            "loss.backward() itself, or it uses a tensor of an earlier batch or objective that still has its graph: "
+            f"detach() that one. {_ONLY_THE_LOSS}"
+        ) from error
 
 
 def refuse_mixed_weights(step: Step[Any, Any]) -> NoReturn:

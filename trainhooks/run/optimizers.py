@@ -1,8 +1,10 @@
 """Optimizers that were given, or are made of the model: refusing those that cannot train it."""
 
+import ast
 import warnings
-from collections.abc import Mapping, Sequence
-from inspect import Parameter, signature
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, getsource, signature, unwrap
+from textwrap import dedent
 from typing import cast
 
 from torch import Tensor, nn
@@ -25,12 +27,42 @@ def check_optimizer(optimizer: object) -> None:
 
 
 def _refuse_closures(optimizer: Optimizer) -> None:
-    closure = signature(type(optimizer).step).parameters.get("closure")
-    if closure is not None and closure.default is Parameter.empty:
+    step: Callable[..., object] = type(optimizer).step
+    closure = signature(step).parameters.get("closure")
+    if closure is not None and (closure.default is Parameter.empty or _insists_on_closure(step)):
         raise RunDefinitionError(
             f"{type(optimizer).__name__} evaluates the loss several times in a step, by a closure, and an update here "
             "has one forward and one backward for each batch; use an optimizer whose step() needs no closure."
         )
+
+
+def _insists_on_closure(step: Callable[..., object]) -> bool:
+    """Whether a step asserts that it is given a closure, or raises if it is not, as far as its source is at hand."""
+    try:
+        tree = ast.parse(dedent(getsource(unwrap(step))))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assert(test=test) if _compares_closure(test, ast.IsNot):
+                return True
+            case ast.If(test=test, body=[ast.Raise(), *_]) if _compares_closure(test, ast.Is):
+                return True
+            case _:
+                pass
+    return False
+
+
+def _compares_closure(test: ast.expr, operator: type[ast.cmpop]) -> bool:
+    match test:
+        case ast.Compare(left=ast.Name(id="closure"), ops=[found], comparators=[ast.Constant(value=None)]):
+            return isinstance(found, operator)
+        case ast.Name(id="closure"):
+            return operator is ast.IsNot
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Name(id="closure")):
+            return operator is ast.Is
+        case _:
+            return False
 
 
 def made_optimizer(objective: Objective, model: nn.Module) -> Optimizer:
@@ -60,6 +92,11 @@ def check_shares_parameters(optimizer: Optimizer, model: nn.Module) -> None:
         )
 
 
+def parameters_of(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters that an optimizer steps."""
+    return [one for group in optimizer.param_groups for one in group["params"]]
+
+
 def check_owners(objectives: Sequence[str], optimizers: Sequence[Optimizer], names: Mapping[int, str]) -> None:
     """Refuse a parameter that two optimizers step, and warn of those that are not the model's.
 
@@ -73,7 +110,7 @@ def check_owners(objectives: Sequence[str], optimizers: Sequence[Optimizer], nam
     """
     owners: dict[int, str] = {}
     for objective, optimizer in zip(objectives, optimizers, strict=True):
-        parameters: list[Tensor] = [one for group in optimizer.param_groups for one in group["params"]]
+        parameters = parameters_of(optimizer)
         for one in parameters:
             owner = owners.setdefault(id(one), objective)
             if owner != objective:

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import chain
 
 import torch
 from attrs import evolve
@@ -24,7 +25,7 @@ from trainhooks.loop import (
 )
 
 from .joining import join_models
-from .optimizers import check_owners, made_optimizer
+from .optimizers import check_owners, made_optimizer, parameters_of
 
 _NAMES_SHOWN = 10
 
@@ -52,6 +53,7 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings, *, moves: b
             Worker(
                 one, index, optimizer, names, accumulate=run.accumulate, scaling=live.scaling,
                 restricted=len(objectives) > 1, together=live.together, sources=sources,
+                everybody=lambda: chain(run.model.parameters(), *map(parameters_of, optimizers)),
             )
             for index, (one, optimizer) in enumerate(zip(objectives, optimizers, strict=True))
         ]  # fmt: skip

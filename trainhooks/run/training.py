@@ -4,6 +4,7 @@ import signal
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -38,8 +39,8 @@ from .reuse import refuse_reuse, taking
 from .validation import (
     check_data,
     check_experiment,
-    check_model,
     check_totals,
+    check_trainable,
     check_words,
     device_of,
     objectives_of,
@@ -126,7 +127,7 @@ def train(
         KeyboardInterrupt: as `on_interrupt` says; SystemExit too.
         BaseException: what a hook, the step or the data raised, with a note of where.
     """
-    check_model(model)
+    check_trainable(model)
     epochs, max_updates, accumulate = check_totals(epochs, max_updates, accumulate)
     seed = check_words(precision, on_interrupt, seed, parallel)
     check_data(data, transfer, epochs, alone=parallel is None)
@@ -193,10 +194,12 @@ def _ended(
     functions = specialise(heard.events()) if specialised else FUNCTIONS
     read = (live.data, *(one.data for one in live.requests.evaluations))
     try:
-        with live.interrupts.listening(), shielded(*read), same_modes(live.run.model):
+        with live.interrupts.listening(), shielded(*read), same_modes(live.run.model), _gradients_on():
             end = functions["run"](live, heard)
             _leave_word(live, end, saver)
     finally:
+        for worker in live.workers:
+            worker.quick.unwatch()
         bindings.warn_of_the_quarantined()
         if saver is not None:
             saver.close()
@@ -217,6 +220,11 @@ def _ended(
         history=live.history, hook_states=bindings.states(), hook_times=bindings.times(),
         checkpoints=saver.kept() if saver else (),
     )  # fmt: skip
+
+
+def _gradients_on() -> AbstractContextManager[None]:
+    """Training needs gradients, also where its caller, such as a hook of an evaluation, does without."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else torch.enable_grad()
 
 
 def _leave_word(live: Live, end: object, saver: "CheckpointSaver | None") -> None:

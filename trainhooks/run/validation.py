@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from trainhooks.core import HookSet, Run, Step, definition_of, refusal_of_call, whole_number
@@ -76,6 +77,18 @@ def check_model(model: object) -> None:
     """Refuse what is no model."""
     if not isinstance(model, nn.Module):
         raise RunDefinitionError(f"model is a torch.nn.Module, got {shown(model)}.")
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse what is no model, and parameters that autograd never tracks."""
+    check_model(model)
+    parameters = ((name, one) for name, one in model.named_parameters() if not isinstance(one, UninitializedParameter))
+    frozen = [name for name, one in parameters if one.is_inference()]
+    if frozen:
+        raise RunDefinitionError(
+            f"The parameter {frozen[0]!r} was made under torch.inference_mode(), so it cannot be trained; make the "
+            "model outside of it, or clone its parameters there."
+        )
 
 
 def check_data(data: object, transfer: object, epochs: int | None, *, alone: bool) -> None:

@@ -114,6 +114,23 @@ def test_what_is_no_hook_is_told_where_it_goes(given: Any, advice: str) -> None:
     assert advice in refusal(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            clip_grad_norm(1.0),
+            "the hook set clip_grad_norm(max_norm=1.0), which has its own events; put it into hooks=.",
+        ),
+        (clip_grad_norm, "clip_grad_norm, which makes a hook set; put clip_grad_norm(...) into hooks=."),
+        (cosine(10), "the schedule cosine(updates=10); put lr_schedule(cosine(updates=10)) into hooks=."),
+    ],
+)
+def test_a_hook_set_in_the_place_of_a_function_is_told_where_it_goes(given: Any, sentence: str) -> None:
+    """Keeps P06."""
+    for hooks in (given, [hear, given]):
+        assert refusal({"on_batch_end": hooks}) == f"on_batch_end got {sentence}"
+
+
 OPTIMIZER = SGD([nn.Parameter(torch.zeros(1))], 0.1)
 
 

@@ -13,7 +13,7 @@ from trainhooks.errors import HookDefinitionError, shown
 
 from .binding import Hook
 from .events import CONTEXTS, EVENTS, EventSpec, nearest
-from .foreign import MEANT, advice_about, advice_on, refuse_callback
+from .foreign import MEANT, advice_about, advice_on, refuse_as_function, refuse_callback
 
 _PREFIXES = ("on_", "transform_", "around_")
 _NEARLY = 0.88  # one wrong, missing, doubled or swapped letter in any event's name, and `onEpochEnd`; not `epoch_end`
@@ -84,6 +84,7 @@ def check_hook(hook: object, spec: EventSpec, *, keeps_state: bool = False) -> H
             or a first parameter annotated with the context of other events.
     """
     form = _FORMS[spec.kind][keeps_state]
+    refuse_as_function(hook, spec.name)
     if not callable(hook):
         raise HookDefinitionError(f"{spec.name} wants a callable {form}, got {shown(hook)}.")
     if isinstance(hook, type):

@@ -2,17 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import get_origin
+from typing import cast, get_origin
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
-from trainhooks.errors import HookDefinitionError
+from trainhooks.errors import HookDefinitionError, shown
 
 from .answers import Answer
-from .settings import Settings
+from .settings import ComparedByEquality, Settings
 from .triggers import Trigger
 
 _BATCH_OR_UPDATE = "write 'on_batch_end' for each batch, or 'on_after_optimizer_step' for each update"
@@ -228,6 +228,28 @@ def advice_on_function(function: Callable[..., object], name: str) -> str:
     if first is not None and first.annotation in (int, "int"):
         return f"wrap it in a hook: lr_schedule({name})"
     return f"say when: {{'on_batch_end': {name}}}"
+
+
+def refuse_as_function(hook: object, event: str) -> None:
+    """Refuse what stands in the place of one event's function and is, or makes, a whole hook set.
+
+    Raises:
+        HookDefinitionError: with where it goes.
+    """
+    what = shown(hook)
+    if isinstance(hook, ComparedByEquality):
+        raise HookDefinitionError(f"{event} got the hook set {what}, which has its own events; put it into hooks=.")
+    if isinstance(getattr(hook, "settings", None), Settings):
+        raise HookDefinitionError(f"{event} got the schedule {what}; put lr_schedule({what}) into hooks=.")
+    if _returns_a_set(hook):
+        name = str(getattr(hook, "__name__", what))
+        raise HookDefinitionError(f"{event} got {name}, which makes a hook set; put {name}(...) into hooks=.")
+
+
+def _returns_a_set(function: object) -> bool:
+    annotations: object = getattr(function, "__annotations__", None)
+    returned = cast("Mapping[str, object]", annotations).get("return") if isinstance(annotations, dict) else None
+    return str(getattr(returned, "__name__", returned)).startswith("HookSet")
 
 
 def refuse_callback(given: object) -> None:

@@ -90,7 +90,7 @@ def told(value: object) -> str:
 def _text(value: object) -> str:
     kind: type = type(value)
     if isinstance(value, Enum):
-        return f"{kind.__qualname__}.{value.name}"
+        return f"{kind.__qualname__}.{value.name or value.value}"  # several flags at once may have no name
     if isinstance(value, bool):
         return repr(value)
     if isinstance(value, numbers.Integral | numbers.Real):  # NumPy's too, without their type

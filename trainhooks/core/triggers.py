@@ -13,7 +13,7 @@ from trainhooks.errors import HookDefinitionError, shown
 
 from .progress import Unit
 from .rules import AtPoints, Both, Either, Every, EverySeconds, Not, Rule, Since, Until, flattened
-from .settings import whole_number
+from .settings import plain_number, whole_number
 
 
 @final
@@ -119,9 +119,10 @@ def _count(word: str, n: object, least: int) -> int:
 
 
 def _seconds(seconds: object) -> float:
-    if not isinstance(seconds, int | float) or not 0.0 < seconds < float("inf"):
+    number = plain_number(seconds)
+    if not isinstance(number, int | float) or isinstance(number, bool) or not 0.0 < number < float("inf"):
         raise HookDefinitionError(f"every_seconds takes a positive number of seconds, got {shown(seconds)}.")
-    return float(seconds)
+    return float(number)
 
 
 def _unit(unit: Unit) -> Unit:

@@ -54,7 +54,7 @@ def stored(value: object, name: str = "hyperparams") -> Any:
     if isinstance(value, str):
         return str.__str__(value)  # of an enum's member too
     if isinstance(value, Enum):
-        return value.name
+        return value.name or str(value)  # several flags at once may have no name
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

@@ -162,6 +162,20 @@ def test_a_scheduler_by_epochs_does_not_step_for_an_epoch_without_an_end() -> No
     assert optimizer.param_groups[0]["lr"] == 0.1 * 0.25
 
 
+def test_a_second_run_with_one_optimizer_starts_from_its_first_rate_unless_it_was_changed() -> None:
+    """As PyTorch's schedulers do, by `initial_lr`, which is not needed."""
+    model = linear()
+    optimizer = sgd(model)
+    runs: list[list[float]] = []
+    for _ in range(3):
+        rates: list[float] = []
+        train(model, batches(3), squares, optimizer, epochs=1, hooks=[lr_schedule(halves), noting(rates)])
+        runs.append(rates)
+        if len(runs) == 2:
+            optimizer.param_groups[0]["lr"] = 0.03
+    assert runs == [[0.1, 0.05, 0.025], [0.1, 0.05, 0.025], [0.03, 0.015, 0.0075]]
+
+
 def test_nothing_is_added_to_the_groups() -> None:
     model = linear()
     optimizer = two_groups(model)

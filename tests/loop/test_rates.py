@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler as torchs
 from tests.hooks.scripted import scripted
 from tests.hooks.windows import skips_update, two_groups, two_objectives
 from tests.loop.programs import batches, equal, linear, sgd, squares, weights
-from tests.run.saved import experiment, loader
+from tests.run.saved import experiment, loader, state_of
 from trainhooks import (
     BatchBegin,
     EpochEnd,
@@ -27,6 +27,7 @@ from trainhooks import (
     OptimizerStepped,
     Rates,
     RatesDue,
+    Record,
     SkipBatch,
     TrainBegin,
     at_points,
@@ -37,6 +38,7 @@ from trainhooks import (
     until,
     when,
 )
+from trainhooks.checkpoint import saved_state
 from trainhooks.errors import HookDefinitionError, RunDefinitionError
 from trainhooks.hooks import checkpoint, lr_monitor, lr_schedule, reduce_on_plateau, torch_scheduler
 
@@ -61,13 +63,10 @@ def noting(rates: list[Any]) -> HookDict:
     return {"on_after_gradient_update": note}
 
 
-def rates_with(
-    *hooks: HookSet | HookDict | Sequence[HookSet], optimizer: Optimizer | None = None, count: int = 6, **arguments: Any
-) -> list[float]:
+def rates_with(*hooks: HookSet | HookDict, count: int = 6, epochs: int = 2) -> list[float]:
     """The rate of the first group in each update of a run."""
     model, rates = linear(), list[list[float]]()
-    made = sgd(model) if optimizer is None else optimizer
-    train(model, batches(count), squares, made, **{"epochs": 2, **arguments}, hooks=[*hooks, noting(rates)])
+    train(model, batches(count), squares, sgd(model), epochs=epochs, hooks=[*hooks, noting(rates)])
     return [one[0] for one in rates]
 
 
@@ -380,6 +379,38 @@ def test_a_plateau_lowers_no_rate_below_its_least_nor_lifts_one_to_it() -> None:
     rates = rates_with(scripted([1.0, 1.0, 1.0]), lr_schedule(warm), lowest, count=2, epochs=3)
     assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.02, 0.02])
     assert rates_with(scripted([1.0, 1.0, 1.0]), lowest, lr_schedule(warm), count=1, epochs=3)[0] == pytest.approx(0.02)
+
+
+def flat(ctx: EpochEnd) -> Record:
+    return Record({"score": 1.0})
+
+
+def left_by(updates: int, folder: Path, resume: Any) -> object:
+    """What a run with one set of each kind leaves: weights, options of the groups, and the states of hooks."""
+    model = linear()
+    optimizer = two_groups(model)
+    hooks: list[Any] = [
+        checkpoint(when=every(1, "updates"), keep_last=None),
+        lr_schedule(lambda update: 0.01 * (update + 1), absolute=True),
+        torch_scheduler(exponential, unit="updates"),
+        when(~every(3, "updates"), named("sometimes", lr_schedule(warm))),
+        {"name": "flat", "provides": {"score"}, "on_epoch_end": flat},
+        plateau(),
+    ]
+    result = train(
+        model, loader(), squares, optimizer, max_updates=updates, experiment=experiment(folder), resume=resume,
+        hooks=hooks,
+    )  # fmt: skip
+    states = {name: saved_state(state) for name, state in result.hook_states.items()}
+    return state_of(model), options_of(optimizer), states
+
+
+@pytest.mark.parametrize("stop", [1, 6, 7, 13, 20])
+def test_a_run_goes_on_with_the_rates_that_it_would_have_had(stop: int, tmp_path: Path) -> None:
+    """Keeps P17."""
+    whole = left_by(20, tmp_path / "whole", "never")  # six updates an epoch
+    left_by(stop, tmp_path / "parts", "never")
+    assert left_by(20, tmp_path / "parts", "must") == whole
 
 
 STOP = 4

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, final
+from weakref import WeakKeyDictionary
 
 from attrs import define, evolve, field
 from torch import Tensor
@@ -63,7 +64,12 @@ class LearningRates:
     _groups: list[_Group] = field(factory=list[_Group], init=False)
 
     def __attrs_post_init__(self) -> None:
+        for group, left in zip(self.optimizer.param_groups, _LEFT.get(self.optimizer, ()), strict=False):
+            if group["lr"] is not left.holder:
+                break
+            self._groups.append(_Group(left.base, left.rate, left.holder))
         self._see_groups()
+        _LEFT[self.optimizer] = self._groups
 
     def bases(self) -> Rates:
         """The base of each group."""
@@ -100,7 +106,7 @@ class LearningRates:
     def restore(self, saved: State) -> None:
         """Go on from a state, once the optimizer has its own; without a hook on `transform_rates`, at the bases."""
         holders = [group["lr"] for group in self.optimizer.param_groups]
-        self._groups = [_Group(*one) for one in zip(saved["bases"], saved["rates"], holders, strict=True)]
+        self._groups[:] = [_Group(*one) for one in zip(saved["bases"], saved["rates"], holders, strict=True)]
         if not self.transformed:
             self.put(self.bases())
 
@@ -111,6 +117,10 @@ class LearningRates:
         for group in groups[len(self._groups) :]:
             rate = float(group["lr"])  # a tensor is read here, once
             self._groups.append(_Group(rate, rate, group["lr"]))
+
+
+_LEFT: Final = WeakKeyDictionary[Optimizer, list[_Group]]()
+"""What the last run of each optimizer left: where nobody has changed a rate since, a further run begins at its base."""
 
 
 def rates_of(optimizers: Sequence[Optimizer], hooks: Mapping[str, Sequence[Bound]]) -> list[LearningRates]:

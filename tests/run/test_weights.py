@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, cast
 
 import pytest
 import torch
+from attrs import evolve
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
@@ -205,6 +206,15 @@ def test_a_value_that_a_hook_derives_in_the_evaluation_judges_what_that_looked_a
 
 def shifts(ctx: EvaluationBegin) -> None:
     ctx.run.model.get_buffer("1.running_mean").add_(1.0)
+
+
+@pytest.mark.parametrize("nonsense", [["val"], {"val": 3}, {"val": {"values": ["val/loss"]}}])
+def test_a_manifest_that_does_not_say_it_in_our_form_is_refused_as_damaged(nonsense: object, tmp_path: Path) -> None:
+    (manifest,) = trained(tmp_path, [ema(0.7), BY_LOSS], epochs=1).checkpoints
+    (path,) = tmp_path.rglob("manifests/*.json")
+    path.write_bytes(evolve(manifest, extra={**manifest.extra, "judged": nonsense}).to_json())
+    with pytest.raises(CheckpointError, match="does not say what its evaluations looked at"):
+        load_weights(with_buffers(), experiment(tmp_path), which="best")
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def entry_of(name: str) -> str:
 
     Example:
         >>> entry_of("ema"), entry_of("ema 0.9")
-        ('ema', 'ema-0-9-d6f01a42')
+        ('ema', 'ema-0-9-5d86854e')
     """
     return slug(name.replace(".", "\0"))
 

@@ -1,7 +1,8 @@
 """`load_weights`: the weights that a run saved, for a model to be used."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 import torch
@@ -103,36 +104,55 @@ def _read(
     folder: Store, manifest: "Manifest", value: str | None, average: str | Literal[False] | None
 ) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     """The state of the model that was trained, and what is to be put over it."""
-    from trainhooks.checkpoint import JUDGED, read
+    from trainhooks.checkpoint import read
 
-    judged = cast("Mapping[str, Mapping[str, Any]]", manifest.extra.get(JUDGED, {}))
-    looked_at = next((one for one in judged.values() if value in one["values"]), None)
-    if looked_at is not None and looked_at["writers"]:
+    of_evaluation, writers = _looked_at(manifest, value)
+    if writers:
         warnings.warn(
-            f"{' and '.join(map(repr, looked_at['writers']))} may have written to the model around the evaluation that "
-            f"recorded {value!r}. What they wrote is in no checkpoint, so this model may measure another value.",
+            f"{' and '.join(map(repr, writers))} may have written to the model around the evaluation that recorded "
+            f"{value!r}. What they wrote is in no checkpoint, so this model may measure another value.",
             RuntimeWarning,
             stacklevel=3,
         )
-    if average is None and looked_at is not None:
-        average = looked_at["average"]
+    name = of_evaluation if average is None else average
     state = cast("dict[str, Any]", read(folder, manifest, part="model"))
-    return state, _average_in(folder, manifest, average) if average else {}
+    return state, _average_in(folder, manifest, name) if name else {}
+
+
+def _looked_at(manifest: "Manifest", value: str | None) -> tuple[str | None, Sequence[str]]:
+    """Whose weights the evaluation looked at that recorded a value, None for those that were trained; who else wrote.
+
+    Raises:
+        CheckpointError: if the manifest does not say it in the form that is written.
+    """
+    from trainhooks.checkpoint import JUDGED
+
+    judged = cast("Mapping[str, Mapping[str, Any]]", manifest.extra.get(JUDGED, {}))
+    try:
+        found = next((one for one in judged.values() if value in one["values"]), None)
+        average, writers = (None, []) if found is None else (found["average"], list(found["writers"]))
+    except (AttributeError, KeyError, TypeError):
+        raise CheckpointError(f"{manifest.name} does not say what its evaluations looked at") from None
+    return average, writers
 
 
 def _average_in(folder: Store, manifest: "Manifest", name: str) -> Mapping[str, Tensor]:
     """The weights of a set: those that an evaluation looked at there, or else the average in its state."""
     from trainhooks.checkpoint import AVERAGES, NoEntryError, entry_of, read
 
+    found: list[object] = []
     try:
-        return cast("Mapping[str, Tensor]", read(folder, manifest, part=(AVERAGES, entry_of(name))))
+        found = [read(folder, manifest, part=(AVERAGES, entry_of(name)))]
     except NoEntryError:
-        pass
-    try:
-        kept = [read(folder, manifest, part=("hooks", name, what)) for what in ("parameters", "buffers")]
-    except NoEntryError:
-        kept = []
-    weights = {key: one for part in cast("list[Mapping[str, Tensor]]", kept) for key, one in part.items()}
+        with suppress(NoEntryError):
+            found = [read(folder, manifest, part=("hooks", name, what)) for what in ("parameters", "buffers")]
+    weights = {
+        key: one
+        for part in found
+        if isinstance(part, Mapping)
+        for key, one in cast("Mapping[str, object]", part).items()
+        if isinstance(one, Tensor)
+    }
     if not weights:
         raise _NoAverageError(
             f"{manifest.name[0].upper()}{manifest.name[1:]} holds no average of a hook set {name!r}. It holds those "

@@ -96,6 +96,18 @@ def test_a_step_put_on_the_instance_is_called(monkeypatch: pytest.MonkeyPatch) -
     assert calls == ["step"]
 
 
+def test_a_step_put_on_the_class_within_a_run_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, optimizer, quick = ready()
+    calls: list[Optimizer] = []
+
+    def step(self: Optimizer) -> None:
+        calls.append(self)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    quick.step()
+    assert calls == [optimizer]
+
+
 def noting(seen: list[Any], note: object) -> Callable[..., None]:
     def hook(*given: object) -> None:
         seen.append(note)

@@ -56,12 +56,14 @@ class Quick:
 
     optimizer: Optimizer
     """What is stepped."""
+    _step: object = field(init=False)
     _bare_step: Callable[[Optimizer], object] | None = field(init=False)
     _kernel_step: KernelStep | None = field(init=False)
     _plain_zero: bool = field(init=False)
     _watch: RemovableHandle | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
+        self._step = type(self.optimizer).step
         self._bare_step = bare_step(self.optimizer)
         self._kernel_step = None if self._bare_step is None else kernel_step(self.optimizer)
         self._plain_zero = not AVAILABLE or type(self.optimizer).zero_grad is not Optimizer.zero_grad
@@ -117,6 +119,7 @@ class Quick:
         wrapped = "step" in optimizer.__dict__
         if (
             self._bare_step is None
+            or type(optimizer).step is not self._step
             or (wrapped and not only_notes_the_call(optimizer.__dict__["step"], optimizer))
             or optimizer._optimizer_step_pre_hooks
             or optimizer._optimizer_step_post_hooks

@@ -73,10 +73,10 @@ def lr_schedule(
     def transform_rates(ctx: RatesDue, rates: Rates) -> Rates:
         updates = ctx.at.updates
         if one_for_all:
-            factors: Rates = [functions[0](updates)] * len(rates)
-        else:
-            _check_groups(ctx.run.optimizers[ctx.optimizer_idx], len(functions))
-            factors = [function(updates) for function in functions]
+            factor = functions[0](updates)
+            return [factor] * len(rates) if absolute else [rate * factor for rate in rates]
+        _check_groups(ctx.run.optimizers[ctx.optimizer_idx], len(functions))
+        factors = [function(updates) for function in functions]
         return factors if absolute else [rate * factor for rate, factor in zip(rates, factors, strict=True)]
 
     writes = frozenset({"rates"} if absolute else ())

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ def replaced(event: str, by: str, new: object, old: object, ctx: object) -> obje
     """
     if new is old and event != "transform_metrics":
         return new
+    if event == "transform_rates":
+        return _checked_rates(by, new, old)
     wanted = _WANTED.get(event)
     fits = new is not None and (wanted is None or isinstance(new, wanted[0]))
     if not fits or (event == "transform_loss" and cast("Tensor", new).ndim):
@@ -30,8 +32,6 @@ def replaced(event: str, by: str, new: object, old: object, ctx: object) -> obje
         )
     if isinstance(ctx, GradientsReady):
         _check_gradients(by, cast("Gradients", new), ctx.parameters)
-    if event == "transform_rates":
-        return _checked_rates(by, cast("Rates", new), cast("Rates", old))
     if event == "transform_metrics":
         return {name: number(by, name, value) for name, value in cast("Metrics", new).items()}
     return new
@@ -47,19 +47,23 @@ def _check_gradients(by: str, new: Gradients, parameters: Sequence[Tensor]) -> N
         )
 
 
-def _checked_rates(by: str, new: Rates, old: Rates) -> Rates:
-    given = cast("Sequence[object]", new)
-    rates = [float(one) for one in given if isinstance(one, float | Real) and math.isfinite(one)]
-    if not len(rates) == len(new) == len(old):
-        raise HookDefinitionError(
-            f"transform_rates returns one finite number for each of the {len(old)} groups of the optimizer, but {by!r} "
-            f"returned {new!r}."
-        )
-    return rates
+def _checked_rates(by: str, new: object, old: object) -> object:
+    rates, groups = cast("Any", new), len(cast("Rates", old))
+    if (type(new) is list or isinstance(new, Sequence)) and len(rates) == groups:
+        for one in rates:
+            if type(one) is not float or not -math.inf < one < math.inf:
+                break
+        else:
+            return rates  # numbers as they nearly always are
+        if all(isinstance(one, Real) and math.isfinite(one) for one in rates):
+            return [float(one) for one in rates]
+    raise HookDefinitionError(
+        f"transform_rates returns the learning rates, one finite number for each of the {groups} groups of the "
+        f"optimizer, but {by!r} returned {shown(rates)}. Did it forget to return the value?"
+    )
 
 
 _WANTED: Mapping[str, tuple[type, str]] = {
-    "transform_rates": (Sequence, "the learning rates, a sequence of numbers"),
     "transform_loss": (Tensor, "the loss, a 0-d tensor"),
     "transform_gradients": (Sequence, "the gradients, a sequence of tensors and None"),
     "transform_metrics": (Mapping, "the metrics, a mapping of numbers by name"),

@@ -53,7 +53,7 @@ from .objects import HookObject
 from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
 from .rules import Due, Horizon, at_boundaries
-from .run import Run
+from .run import Run, bare_name, named_buffers, named_parameters
 from .settings import Settings, called_with, told, whole_number
 from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
@@ -154,6 +154,7 @@ __all__ = [
     "arrange",
     "at_boundaries",
     "at_points",
+    "bare_name",
     "bind",
     "called_with",
     "changed",
@@ -171,6 +172,8 @@ __all__ = [
     "may_give_values",
     "name_of",
     "named",
+    "named_buffers",
+    "named_parameters",
     "needs_begin",
     "ordered",
     "part_of",

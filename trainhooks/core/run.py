@@ -1,10 +1,11 @@
-"""The facts of a run, which every context carries."""
+"""The facts of a run, which every context carries, and the names in its model."""
 
+from collections.abc import Iterator
 from typing import final
 
 import torch
 from attrs import frozen
-from torch import nn
+from torch import Tensor, nn
 
 from .progress import Rank
 
@@ -36,3 +37,19 @@ class Run:
     """As given to `train`."""
     run_id: str
     """Unique to this run."""
+
+
+def bare_name(name: str) -> str:
+    """The name that a part of a model has without `torch.compile`, which puts its own module around it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod") if "_orig_mod" in name else name
+
+
+def named_parameters(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Parameter]]:
+    """The model's parameters, under their bare names."""
+    parameters = model.named_parameters(remove_duplicate=remove_duplicate)
+    return ((bare_name(name), one) for name, one in parameters)
+
+
+def named_buffers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """The model's buffers, under their bare names."""
+    return ((bare_name(name), one) for name, one in model.named_buffers(remove_duplicate=remove_duplicate))

@@ -10,7 +10,18 @@ import torch
 from attrs import asdict, field, frozen
 from torch import Tensor, nn
 
-from trainhooks.core import Completed, HookSet, Recorded, Stopped, TrainBegin, TrainEnd, factory, says_itself, stateful
+from trainhooks.core import (
+    Completed,
+    HookSet,
+    Recorded,
+    Stopped,
+    TrainBegin,
+    TrainEnd,
+    bare_name,
+    factory,
+    says_itself,
+    stateful,
+)
 from trainhooks.errors import HookDefinitionError, shown
 from trainhooks.store import slug
 
@@ -107,7 +118,7 @@ def _weights(model: nn.Module) -> dict[str, object]:
     """The model's state on the CPU, under the names that it has without `torch.compile`."""
     state = cast("Mapping[str, object]", model.state_dict())
     return {
-        name.replace("_orig_mod.", ""): value.detach().cpu() if isinstance(value, Tensor) else value
+        bare_name(name): value.detach().cpu() if isinstance(value, Tensor) else value
         for name, value in state.items()
     }
 

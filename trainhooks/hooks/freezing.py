@@ -8,7 +8,7 @@ from typing import final
 from attrs import frozen
 from torch import nn
 
-from trainhooks.core import HookSet, OptimizerStepped, TrainBegin, factory, says_itself, stateful
+from trainhooks.core import HookSet, OptimizerStepped, TrainBegin, factory, named_parameters, says_itself, stateful
 from trainhooks.errors import RunDefinitionError
 
 from .arguments import check_count, check_words
@@ -39,8 +39,8 @@ def freeze(*patterns: str, until: int | None = None) -> HookSet:
     began, so write `ddp(find_unused_parameters=True)` with it.
 
     Args:
-        *patterns: Shell patterns, such as `"encoder.*"`, for the names in `model.named_parameters()`; `*` matches dots
-            too, and case counts.
+        *patterns: Shell patterns, such as `"encoder.*"`, for the names in `model.named_parameters()` as they are
+            without `torch.compile`; `*` matches dots too, and case counts.
         until: The update after this many finished ones is the first that changes them, 1 or more; None for the whole
             run.
 
@@ -85,7 +85,7 @@ def freeze(*patterns: str, until: int | None = None) -> HookSet:
 
 def _trainable(model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """The names that match and that can be trained now."""
-    parameters = dict(model.named_parameters())
+    parameters = dict(named_parameters(model))
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in parameters):
             names = list(parameters)
@@ -100,5 +100,6 @@ def _trainable(model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _switch(model: nn.Module, names: tuple[str, ...], *, trainable: bool) -> None:
-    for name in names:
-        model.get_parameter(name).requires_grad_(trainable)
+    for name, parameter in named_parameters(model):
+        if name in names:
+            parameter.requires_grad_(trainable)

@@ -10,7 +10,17 @@ import torch
 from attrs import evolve, field, frozen
 from torch import Tensor, nn
 
-from trainhooks.core import EpochBegin, EpochEnd, GradientsReady, HookSet, Record, TrainBegin, factory, stateful
+from trainhooks.core import (
+    EpochBegin,
+    EpochEnd,
+    GradientsReady,
+    HookSet,
+    Record,
+    TrainBegin,
+    factory,
+    named_parameters,
+    stateful,
+)
 from trainhooks.errors import HookDefinitionError, RunDefinitionError, shown
 
 from .arguments import check_count
@@ -182,7 +192,7 @@ def _checked(factory: str, patterns: Sequence[object]) -> tuple[str, ...]:
 
 
 def _check_fit(factory: str, patterns: Sequence[str], model: nn.Module) -> None:
-    names = [name for name, _ in model.named_parameters()]
+    names = [name for name, _ in named_parameters(model)]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise RunDefinitionError(

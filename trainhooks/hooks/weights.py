@@ -21,6 +21,8 @@ from trainhooks.core import (
     TrainEnd,
     factory,
     name_of,
+    named_buffers,
+    named_parameters,
     stateful,
 )
 from trainhooks.errors import HookDefinitionError
@@ -206,8 +208,8 @@ def _averaging(
 
 def _updated(average: Average, model: nn.Module, step: _Step, *, averages_buffers: bool) -> Average:
     """The average with the model's weights in it; its tensors change in place, except for those that are new."""
-    parameters = _made(model.named_parameters())
-    buffers = _made(model.named_buffers())
+    parameters = _made(named_parameters(model))
+    buffers = _made(named_buffers(model))
     average = _fitted(average, parameters, buffers)
     moving = [(name, kept, parameters[name]) for name, kept in average.parameters.items()]
     for name, kept in average.buffers.items():
@@ -283,8 +285,8 @@ def _equally(kept: Sequence[Tensor], values: Sequence[Tensor], count: int) -> No
 @contextmanager
 def _holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Generator[Swapped]:
     """Let the model hold these weights where they fit; its own come back on leaving, also on exceptions."""
-    parameters = {name: one for name, one in model.named_parameters() if fits(one, weights.get(name))}
-    live = {**parameters, **{name: one for name, one in model.named_buffers() if fits(one, weights.get(name))}}
+    parameters = {name: one for name, one in named_parameters(model) if fits(one, weights.get(name))}
+    live = {**parameters, **{name: one for name, one in named_buffers(model) if fits(one, weights.get(name))}}
     own = {name: _copy(one) for name, one in live.items()}
     try:
         _copy_into(live, weights)
@@ -292,12 +294,12 @@ def _holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Generator[Swapp
     finally:
         _copy_into(parameters, own)  # the parameters as they were: a sharded model that failed may hold whole ones
         # Buffers by name: an evaluation may have replaced them. One of another shape, such as a cache that grew, stays.
-        _copy_into({name: one for name, one in model.named_buffers() if fits(one, own.get(name))}, own)
+        _copy_into({name: one for name, one in named_buffers(model) if fits(one, own.get(name))}, own)
 
 
 def _apply(name: str, model: nn.Module, average: Average) -> None:
     """Leave an average in the model, where it fits."""
-    weights, tensors = average.weights, {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    weights, tensors = average.weights, {**dict(named_parameters(model)), **dict(named_buffers(model))}
     fitting = {name: one for name, one in tensors.items() if fits(one, weights.get(name))}
     _copy_into(fitting, weights)
     of_interest = tensors.keys() & model.state_dict().keys() | average.parameters.keys()

@@ -6,7 +6,7 @@ from typing import Any, cast, final
 from attrs import asdict, define, field, frozen
 from torch import Tensor, nn
 
-from trainhooks.core import HookSet, Progress, Swapped
+from trainhooks.core import HookSet, Progress, Swapped, bare_name, named_buffers, named_parameters
 from trainhooks.errors import HookDefinitionError
 
 MODEL = frozenset({"parameters", "buffers"})
@@ -93,11 +93,11 @@ def _kept(model: nn.Module, weights: Mapping[str, Tensor], by: str) -> dict[str,
     One that lies in the model's own memory is copied: it is no more there once the manager is left.
     """
     named = {
-        **dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))
+        **dict(named_parameters(model, remove_duplicate=False)), **dict(named_buffers(model, remove_duplicate=False))
     }  # fmt: skip
     of_tensor: dict[int, Tensor] = {}
     for name, one in weights.items():
-        own = named.get(name)
+        own = named.get(bare_name(name))
         if own is None or own.shape != one.shape:
             there = "no tensor" if own is None else f"one of shape {tuple(own.shape)}"
             raise HookDefinitionError(

@@ -10,7 +10,7 @@ import torch
 from attrs import asdict
 from torch import Tensor, nn
 
-from trainhooks.core import Progress
+from trainhooks.core import Progress, bare_name, named_buffers, named_parameters
 from trainhooks.errors import CheckpointError
 
 from .counts import place_of, progress_at
@@ -39,9 +39,7 @@ def captured(live: Live) -> State:
         "data": live.data.state_dict() if keeps_position(live.data) else None,
         "random": Streams.now(devices_of(live.run.model, live.run.device)).state(),
         "generators": {name: one.get_state() for name, one in _generators(live).items()},
-        "averages": {
-            of: {_bare(name): one for name, one in weights.items()} for of, weights in live.averages.at(live.at).items()
-        },
+        "averages": live.averages.at(live.at),
         **own,
     }
 
@@ -152,13 +150,12 @@ def _generators(live: Live) -> dict[str, torch.Generator]:
 
 def bare_state(model: nn.Module) -> dict[str, Any]:
     """The model's state under the names that it has without `torch.compile`."""
-    return {_bare(name): value for name, value in model.state_dict().items()}
+    return {bare_name(name): value for name, value in model.state_dict().items()}
 
 
 def _buffers(model: nn.Module, state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The model's buffers that its state holds."""
-    names = (_bare(name) for name, _ in model.named_buffers())
-    return {name: state[name] for name in names if name in state}
+    return {name: state[name] for name, _ in named_buffers(model) if name in state}
 
 
 def load_bare_state(model: nn.Module, state: Mapping[str, Any]) -> None:
@@ -167,7 +164,7 @@ def load_bare_state(model: nn.Module, state: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: if the names or shapes are not those of the model, naming them.
     """
-    own = {_bare(name): name for name in cast("Mapping[str, Any]", model.state_dict())}
+    own = {bare_name(name): name for name in cast("Mapping[str, Any]", model.state_dict())}
     if own.keys() != state.keys():
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         raise CheckpointError(
@@ -186,7 +183,7 @@ def load_what_fits(model: nn.Module, state: Mapping[str, Any]) -> set[str]:
     Returns:
         The names of the rest: of the model, of the state, or of both.
     """
-    own = {_bare(name): (name, part) for name, part in cast("Mapping[str, Any]", model.state_dict()).items()}
+    own = {bare_name(name): (name, part) for name, part in cast("Mapping[str, Any]", model.state_dict()).items()}
     fitting = {name for name, (_, part) in own.items() if name in state and _shape(state[name]) == _shape(part)}
     model.load_state_dict({own[name][0]: state[name] for name in fitting}, strict=False)
     return (own.keys() | state.keys()) - fitting
@@ -194,8 +191,8 @@ def load_what_fits(model: nn.Module, state: Mapping[str, Any]) -> set[str]:
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """The model's parameters and buffers, under all names that they have without `torch.compile`."""
-    parameters = model.named_parameters(remove_duplicate=False)
-    return {_bare(name): one for name, one in (*parameters, *model.named_buffers(remove_duplicate=False))}
+    parameters = named_parameters(model, remove_duplicate=False)
+    return dict((*parameters, *named_buffers(model, remove_duplicate=False)))
 
 
 def _shape(part: object) -> object:
@@ -206,7 +203,3 @@ def _some(names: list[str], shown: int = 10) -> str:
     if not names:
         return "nothing"
     return ", ".join(map(repr, names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
-def _bare(name: str) -> str:
-    return name.replace("_orig_mod.", "")

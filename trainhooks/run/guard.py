@@ -19,7 +19,7 @@ import torch
 from attrs import AttrsInstance, evolve, fields, frozen
 from torch import Tensor
 
-from trainhooks.core import WRITABLE, Bound, Entered, HookSet, Run, tensors_in
+from trainhooks.core import WRITABLE, Bound, Entered, HookSet, Run, named_buffers, named_parameters, tensors_in
 from trainhooks.errors import MutationError
 from trainhooks.loop import MODEL, Streams, devices_of, named_modules, version_of
 
@@ -131,12 +131,12 @@ def _look(event: str, ctx: Any, value: object = None) -> Facts:
     """How everything stands that a hook with this context can reach."""
     run: Run = ctx.run
     facts: Facts = {}
-    for name, parameter in run.model.named_parameters():
+    for name, parameter in named_parameters(run.model):
         facts[f"the parameter {name!r}"] = ("parameters", _Tensor.of(parameter))
         facts[f"requires_grad of {name!r}"] = ("requires_grad", parameter.requires_grad)
         gradient = None if parameter.grad is None else _Tensor.of(parameter.grad)
         facts[f"the gradient of {name!r}"] = ("gradients", gradient)
-    for name, buffer in run.model.named_buffers():
+    for name, buffer in named_buffers(run.model):
         facts[f"the buffer {name!r}"] = ("buffers", _Tensor.of(buffer))
     for name, module in named_modules(run.model):
         facts[f"the mode (train or eval) of {name!r}" if name else _MODE] = ("modes", module.training)

@@ -10,7 +10,7 @@ from attrs import evolve
 from torch import nn
 from torch.optim import Optimizer
 
-from trainhooks.core import Rank, Step, StepOutput
+from trainhooks.core import Rank, Step, StepOutput, named_parameters
 from trainhooks.distributed import Parallel, is_restarted_by_a_launcher, join, rank_here
 from trainhooks.errors import RunDefinitionError
 from trainhooks.loop import Forward, Live, Objective, Together
@@ -96,7 +96,7 @@ def join_models(live: Live, together: Together, *, alone: bool) -> None:
     if alone:
         live.model = together.wrapped = parallel.wrap(run.model, run.rank, run.device)
     if alone and parallel.needs_every_gradient:
-        together.awaited = list(run.model.named_parameters())
+        together.awaited = list(named_parameters(run.model))
     live.forward = reducing(live.forward, live, together)
 
 

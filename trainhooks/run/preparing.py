@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 from attrs import evolve
 
-from trainhooks.core import TrainBegin
+from trainhooks.core import TrainBegin, named_parameters
 from trainhooks.loop import (
     Bindings,
     Live,
@@ -45,7 +45,7 @@ def preparation(objectives: Sequence[Objective], bindings: Bindings, *, moves: b
         live.forward, live.scaling = forward_in(run.precision, run.device), scaling_of(run.precision, run.device)
         if live.together is not None:
             join_models(live, live.together, alone=len(objectives) == 1)
-        names = {id(parameter): name for name, parameter in run.model.named_parameters()}
+        names = {id(parameter): name for name, parameter in named_parameters(run.model)}
         optimizers = tuple(made_optimizer(one, run.model) for one in objectives)
         check_owners([one.name for one in objectives], optimizers, names)
         sources: dict[str, str] = {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
-from trainhooks.core import BatchEnd, HookSet, Rates, RatesDue, Step, Stop, whole_number
+from trainhooks.core import BatchEnd, HookSet, Rates, RatesDue, Step, Stop, named_buffers, whole_number
 from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import Streams, devices_of
 
@@ -147,7 +147,7 @@ def suggestion(rates: Sequence[float], losses: Sequence[float]) -> float | None:
 def _put_back(model: nn.Module, optimizer: Optimizer) -> Generator[None]:
     """Model and optimizer are afterwards bit for bit what they were, also on exceptions."""
     weights = deepcopy(model.state_dict())
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # those that no state dict has, too
+    buffers = {name: buffer.clone() for name, buffer in named_buffers(model)}  # those that no state dict has, too
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     state = {parameter: deepcopy(held) for parameter, held in optimizer.state.items()}
     options = [
@@ -157,7 +157,7 @@ def _put_back(model: nn.Module, optimizer: Optimizer) -> Generator[None]:
         yield
     finally:
         model.load_state_dict(weights)
-        for name, buffer in model.named_buffers():
+        for name, buffer in named_buffers(model):
             buffer.copy_(buffers[name])
         for parameter, gradient in gradients:
             parameter.grad = gradient

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
-from trainhooks.core import HookSet, Run, Step, definition_of, refusal_of_call, whole_number
+from trainhooks.core import HookSet, Run, Step, definition_of, named_parameters, refusal_of_call, whole_number
 from trainhooks.data import check_batches
 from trainhooks.errors import HookDefinitionError, NoExperimentError, RunDefinitionError, shown
 from trainhooks.loop import AUTOCAST, Objective, length_of
@@ -221,7 +221,7 @@ def check_precision(run: Run) -> None:
         raise RunDefinitionError(
             f"precision={run.precision!r} needs autocast, which {run.device.type!r} does not have; write 'float32'."
         )
-    halves = [name for name, one in run.model.named_parameters() if one.dtype == torch.float16]
+    halves = [name for name, one in named_parameters(run.model) if one.dtype == torch.float16]
     if run.precision == "fp16-mixed" and halves:
         raise RunDefinitionError(
             f"precision='fp16-mixed' keeps parameters in float32, but {halves[0]!r} is float16; give the model before "

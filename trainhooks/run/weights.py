@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 import torch
 from torch import Tensor, nn
 
-from trainhooks.core import whole_number
+from trainhooks.core import bare_name, named_parameters, whole_number
 from trainhooks.errors import CheckpointError, StorageError
 from trainhooks.loop import load_bare_state, load_what_fits, tensors_of
 from trainhooks.store import Experiment, Store, open_store
@@ -165,8 +165,8 @@ def _load(
     model: nn.Module, state: Mapping[str, Any], weights: Mapping[str, Tensor], *, strict: bool
 ) -> set[str]:
     """Give the model the state, and the weights over it; the names that did not fit."""
-    own, trained = tensors_of(model), dict(model.named_parameters())
-    weights = {name.replace("_orig_mod.", ""): one for name, one in weights.items()}
+    own, trained = tensors_of(model), dict(named_parameters(model))
+    weights = {bare_name(name): one for name, one in weights.items()}
     fitting = {name for name, one in weights.items() if name in own and own[name].shape == one.shape}
     # A buffer that is no part of the state, such as a cache, may have another shape or not be there.
     rest = {name for name in weights.keys() - fitting if name in state or name in trained}

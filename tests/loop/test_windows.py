@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import SGD
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.loop.programs import Batch, batches, equal, gradients, linear, mean_loss, sgd, weights
 from trainhooks import (
@@ -23,6 +24,7 @@ from trainhooks import (
     train,
 )
 from trainhooks.loop.means import Mean
+from trainhooks.loop.windows import Window
 
 Precision: TypeAlias = Literal["float32", "bf16-mixed", "fp16-mixed"]
 Form: TypeAlias = Callable[[float], float | Tensor]
@@ -262,3 +264,30 @@ def test_objectives_weigh_each_window_on_their_own() -> None:
             (mean_loss(theirs, batch) * share).backward()
         optimizer.step()
         torch.testing.assert_close(weights(model[index]), weights(theirs), rtol=1e-6, atol=1e-6)
+
+
+class NoReads(TorchDispatchMode):
+    """Refuses what would wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+
+    def __torch_dispatch__(self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_weights_that_are_tensors_are_not_read(halves: bool) -> None:
+    shrunk: list[float | Tensor] = []
+    window = Window(mean_loss, 3, shrunk.append, halves)
+    loss, given = torch.ones(()), [torch.tensor(one) for one in (0.0, 2.0, 8.0, 4.0)]
+    with NoReads():
+        starts = [window.weigh(loss, one) for one in given]
+        factor = window.close()
+    assert [float(one or 0.0) for one in starts] == pytest.approx(
+        [0.0, 1 / 3, 1 / 3, 0.5 / 3] if halves else [0.0, 1 / 3, 4 / 3, 2 / 3]
+    )
+    assert [float(one) for one in shrunk] == ([0.0, 0.25, 1.0] if halves else [])
+    assert factor is not None
+    assert float(factor) == pytest.approx(3 / (1.75 if halves else 7.0))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.core.callables import hook_set
 from tests.loop.programs import Batch, batches, linear, listener, sgd, squares
@@ -35,6 +36,7 @@ from trainhooks import (
     ordered,
     since,
     stateful,
+    supervised,
     timed,
     train,
     when,
@@ -159,7 +161,7 @@ def innocent_around(ctx: object) -> Any:
 
 FORMS: list[tuple[Any, str]] = [
     (guilty, "guilty"), (partial(guilty), "guilty"), (Guilty().method, "Guilty.method"),
-    (Guilty.static, "Guilty.static"), (Guilty(), "Guilty"), (lambda ctx, *more: guilty(ctx), "lambda@test_running.py"),
+    (Guilty.static, "Guilty.static"), (Guilty(), "Guilty"),
 ]  # fmt: skip
 WRAPPED: list[Callable[[HookSet], Any]] = [
     lambda one: one, lambda one: when(since(0, "batches"), one), timed, lambda one: for_rank(0, timed(one)),
@@ -217,7 +219,70 @@ def test_what_the_step_or_the_data_raise_says_how_far_the_run_was() -> None:
 
     with pytest.raises(OSError, match="disk") as caught:
         train(model, broken(), squares, sgd(model), epochs=1)
-    assert caught.value.__notes__ == ["Raised outside of any hook, at update 2, batch 1 of epoch 0."]
+    assert caught.value.__notes__ == ["Raised in the data, at update 2, batch 1 of epoch 0."]
+
+
+def broken_step(model: nn.Module, batch: Batch) -> Tensor:
+    raise ValueError("no")
+
+
+def broken_metric(output: Tensor, target: Tensor) -> float:
+    raise ValueError("no")
+
+
+def broken_loss(output: Tensor, target: Tensor) -> Tensor:
+    raise ValueError("no")
+
+
+def broken_transfer(batch: Batch, device: torch.device) -> Batch:
+    raise ValueError("no")
+
+
+class BrokenMetric:
+    def update(self, output: Tensor, target: Tensor) -> None:
+        raise ValueError("no")
+
+    def compute(self) -> float:
+        return 0.0
+
+    def reset(self) -> None: ...
+
+
+AT_0 = ", at update 0, batch 0 of epoch 0."
+AFTER_EPOCH = ", at update 1, batch 0 of epoch 0."
+
+
+@pytest.mark.parametrize(
+    ("program", "begin", "end"),
+    [
+        ({"step": broken_step}, "Raised in the step `broken_step(model: ", AT_0),
+        ({"step": supervised(broken_loss)}, "Raised in the step `supervised(broken_loss)(", AT_0),
+        ({"transfer": broken_transfer}, "Raised in the transfer of a batch to cpu", AT_0),
+        (
+            {"evaluations": [Evaluation("val", batches(1), broken_step)]},
+            "Raised in the step `broken_step(", f" of the evaluation 'val'{AFTER_EPOCH}",
+        ),
+        (
+            {"evaluations": [Evaluation("val", batches(1), metrics={"acc": broken_metric})]},
+            "Raised in the metric 'acc' of the evaluation 'val'", AFTER_EPOCH,
+        ),
+        (
+            {"evaluations": [Evaluation("val", batches(1), metrics={"acc": BrokenMetric()})]},
+            "Raised in the metric 'acc' of the evaluation 'val'", AFTER_EPOCH,
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_program_raises_says_what_of_it_did_and_how_far_the_run_was(
+    program: dict[str, Any], begin: str, end: str
+) -> None:
+    """Keeps P65."""
+    model = linear()
+    given: dict[str, Any] = {"step": squares, "epochs": 1, **program}
+    with pytest.raises(ValueError, match="no") as caught:
+        train(model, batches(1), optimizer=sgd(model), **given)
+    (note,) = caught.value.__notes__
+    assert note.startswith(begin)
+    assert note.endswith(end)
 
 
 def test_all_end_hooks_run_and_the_original_error_carries_the_others() -> None:

@@ -1,6 +1,7 @@
 """The hooks of one `around_*` event as one context manager; and where an exception is said to come from."""
 
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, final
@@ -8,8 +9,10 @@ from typing import Any, final
 from attrs import field, frozen
 
 from trainhooks.core import Bound, Entered, EventSpec, HookSet, Progress, definition_of
+from trainhooks.errors import TrainhooksError
 
-_IN_A_HOOK = "Raised in the hook"
+_IN = "Raised in"
+_IN_A_HOOK = f"{_IN} the hook"
 
 
 def locate(error: BaseException, one: Bound, spec: EventSpec, ctx: Any) -> None:
@@ -19,10 +22,41 @@ def locate(error: BaseException, one: Bound, spec: EventSpec, ctx: Any) -> None:
     )
 
 
+def say_in(error: BaseException, what: str) -> None:
+    """Say on an exception what of the program raised it, unless that is said; `say_where` adds how far the run was."""
+    if not any(note.startswith(_IN) for note in notes_of(error)):
+        error.add_note(f"{_IN} {what}")
+
+
+@contextmanager
+def in_evaluation(name: str) -> Generator[None]:
+    """Say on what the program raises within that it was in this evaluation."""
+    try:
+        yield
+    except Exception as error:
+        notes = notes_of(error)
+        if notes and notes[-1].startswith(_IN) and not notes[-1].endswith("."):  # those of hooks are complete
+            notes[-1] += f" of the evaluation {name!r}"
+        elif not isinstance(error, TrainhooksError):  # which says itself what is wrong
+            say_in(error, f"the evaluation {name!r}")
+        raise
+
+
 def say_where(error: BaseException, at: Progress) -> None:
     """Say on an exception how far the run was, unless a hook raised it: then its note says so."""
-    if not any(note.startswith(_IN_A_HOOK) for note in getattr(error, "__notes__", ())):
+    notes = notes_of(error)
+    if any(note.startswith(_IN_A_HOOK) for note in notes):
+        return
+    if notes and notes[-1].startswith(_IN) and not notes[-1].endswith("."):
+        notes[-1] += f", at {at}."
+    else:
         error.add_note(f"Raised outside of any hook, at {at}.")
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """The notes on an exception so far."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return notes
 
 
 @final

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 from torch import nn
 
-from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, name_of
+from trainhooks.core import BatchPrediction, EvaluationBegin, EvaluationEnd, definition_of, name_of
 from trainhooks.errors import HookDefinitionError, shown
 
+from .around import in_evaluation, say_in
 from .delivery import deliver
 from .forwarding import autocast
 from .heard import Heard
@@ -30,7 +31,7 @@ def evaluate(live: Live, heard: Heard, evaluation: DueEvaluation) -> Mapping[str
     live.records.begin_evaluation()
     with looking_only(run.model, run.device), heard.around_evaluation(
         EvaluationBegin(run=run, at=at, since=since, name=name)
-    ) if heard.around_evaluation is not None else nullcontext() as entered, one_model(live):
+    ) if heard.around_evaluation is not None else nullcontext() as entered, one_model(live), in_evaluation(name):
         if heard.around_evaluation is not None:
             if live.saver is not None:
                 live.averages.look(run.model, at, entered)
@@ -80,7 +81,12 @@ def predict(
                 break
             batch = live.transfer(batch, run.device)
             with autocast(run.precision, run.device):
-                y_pred, y_test, metadata = three(step, step(run.model, batch))
+                try:
+                    predicted = step(run.model, batch)
+                except Exception as error:
+                    say_in(error, f"the step {definition_of(step)}")
+                    raise
+            y_pred, y_test, metadata = three(step, predicted)
             prediction = BatchPrediction(
                 run=run, at=at, since=at, name="prediction", index=index, batch=detached(batch),
                 y_pred=detached(y_pred), y_test=detached(y_test), metadata=detached(metadata),

@@ -7,9 +7,10 @@ from typing import Any, Final, NoReturn, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from trainhooks.core import NO_VALUES, Ratio, Step, StepOutput, Value, name_of
+from trainhooks.core import NO_VALUES, Ratio, Step, StepOutput, Value, definition_of, name_of
 from trainhooks.errors import HookDefinitionError, shown
 
+from .around import say_in
 from .means import one_number
 from .windows import refuse_weight
 
@@ -29,7 +30,11 @@ def forward(step: Step[Any, Any], model: nn.Module, batch: Any) -> StepOutput[An
     Raises:
         HookDefinitionError: if the step returns neither a tensor nor a `StepOutput`, or a field of it has another form.
     """
-    output = step(model, batch)
+    try:
+        output = step(model, batch)
+    except Exception as error:
+        say_in(error, f"the step {definition_of(step)}")
+        raise
     if type(output) is StepOutput:
         weight = output.weight
         if (

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from trainhooks.core import Asked, End, EndEpoch, Progress, Run, StepOutput
 from trainhooks.distributed import Ranks
+from trainhooks.errors import TrainhooksError
 
+from .around import say_in
 from .averages import Averages
 from .counts import Boundaries, Counts
 from .epochs import set_epoch
@@ -184,18 +186,27 @@ class Live:
             continued(self.data, device)
             self.starts_anew = False
         batches = batches_left(self.data, self.run, self.together, counts.epoch, self.fed, self.length)
-        for batch, self.last, self.stands_in in batches:
-            counts.batch = self.fed
-            self.fed += 1
-            self.closes = self.last or self.open + 1 >= accumulate
-            self.updated, self.updates_before = False, counts.updates
-            self.seen = None
-            yield transfer(batch, device)
-            if self.leaving or self.ends_epoch:  # `leaves_epoch`, without the price of a call
-                return
-            if self.last and self.is_full():
-                next(batches, None)  # the data's own randomness is used up at its end: a longer run would go on there
-                return
+        try:
+            for batch, self.last, self.stands_in in batches:
+                counts.batch = self.fed
+                self.fed += 1
+                self.closes = self.last or self.open + 1 >= accumulate
+                self.updated, self.updates_before = False, counts.updates
+                self.seen = None
+                try:
+                    yield transfer(batch, device)
+                except Exception as error:
+                    say_in(error, f"the transfer of a batch to {device}")
+                    raise
+                if self.leaving or self.ends_epoch:  # `leaves_epoch`, without the price of a call
+                    return
+                if self.last and self.is_full():
+                    next(batches, None)  # uses up the data's own randomness: a longer run would go on there
+                    return
+        except Exception as error:
+            if not isinstance(error, TrainhooksError):  # which says itself what is wrong
+                say_in(error, "the data")
+            raise
         self.exhausted = True
         if not self.fed:
             refuse_empty_data(counts.epoch)
@@ -281,3 +292,4 @@ class Live:
         """Keep what this epoch recorded."""
         row: dict[str, float] = {"epoch": self.counts.epoch, "updates": self.counts.updates}
         self.history.append({**row, **self.records.of_epoch()})
+

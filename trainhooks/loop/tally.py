@@ -9,6 +9,7 @@ from trainhooks.core import StepOutput, name_of
 from trainhooks.distributed import Ranks
 from trainhooks.errors import HookDefinitionError, RunDefinitionError, shown
 
+from .around import say_in
 from .forwarding import check_value_name
 from .means import Mean, means_of, terms_of
 from .metrics import computed, keeps_count, numbers_in
@@ -46,10 +47,13 @@ class Tally:
                     f"{name_of(self.evaluation.step)!r} returned no output; return StepOutput(loss, output=..., "
                     "target=...)."
                 )
-            if keeps_count(metric):
-                metric.update(output.output, output.target)
-            else:
-                for key, number in self._numbers(name, metric(output.output, output.target)).items():
+            try:
+                value = (metric.update if keeps_count(metric) else metric)(output.output, output.target)
+            except Exception as error:
+                say_in(error, f"the metric {name!r}")
+                raise
+            if not keeps_count(metric):
+                for key, number in self._numbers(name, value).items():
                     self._mean_of(key, f"its metric {name!r}").add(number, weight)
 
     def _mean_of(self, name: str, source: str) -> Mean:

@@ -222,6 +222,8 @@ def test_a_factory_that_does_not_give_one_set_is_refused_when_it_is_called(f: An
         (holding(list(range(100))), f"holding(value={str(list(range(100)))[:77]}...)"),
         (lr_schedule(cosine(10)), "lr_schedule(factor_of_update=cosine(updates=10))"),
         (holding(password="hunter2", api_key="k"), "holding(password='***', api_key='***')"),
+        (holding({"init": {"API_KEY": "k", "mode": "w"}}), "holding(value={'init': {'API_KEY': '***', 'mode': 'w'}})"),
+        (holding("s3://user:hunter2@host/bucket"), "holding(value='s3://***@host/bucket')"),
         (holding(password_env="SMTP_PASSWORD"), "holding(password_env='SMTP_PASSWORD')"),
         (when(every(2, "epochs"), quarantine(ema(0.9)))[0], "quarantine(when(every(2, 'epochs'), ema(decay=0.9)))"),
         (named("mine", ema(0.9)), "named('mine', ema(decay=0.9))"),
@@ -238,6 +240,13 @@ def test_what_is_told_of_a_long_value_is_short_and_differs_with_it() -> None:
     assert len(told(one)) < 1100
     assert told(one) != told(other)
     assert told(one) == told(list(one))
+
+
+def test_no_secret_is_told_in_any_text() -> None:
+    settings = holding(password="hunter2", init={"token": "hunter2"}, url="ftp://hunter2@host").settings
+    assert settings is not None
+    assert "hunter2" not in repr(settings.told())
+    assert cast("Any", settings.arguments["words"])["password"] == "hunter2"
 
 
 def copies(hook_set: HookSet) -> list[HookSet]:

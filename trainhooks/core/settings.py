@@ -29,6 +29,7 @@ _BY_VALUE = (
 )  # fmt: skip
 _NAMED = (type, FunctionType, BuiltinFunctionType, MethodType)
 _SECRET = re.compile(r"(^|_)(password|passwd|secret|token|api_?key|credentials?)$")
+_IN_AN_ADDRESS = re.compile(r"://[^/@\s]+@")
 _LONGEST = 1_000
 
 
@@ -97,10 +98,13 @@ def _text(value: object) -> str:
         return repr(int(value) if isinstance(value, numbers.Integral) else float(value))
     if isinstance(value, PurePath):
         return repr(str(value))
+    if isinstance(value, str):
+        return repr(_IN_AN_ADDRESS.sub("://***@", value))
     if isinstance(value, (*_BY_VALUE, numbers.Number)):
         return repr(cast("object", value))
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{told(key)}: {told(one)}' for key, one in _items(cast('object', value)))}}}"
+        pairs = (f"{told(key)}: {_hidden(key, one) or told(one)}" for key, one in _items(cast("object", value)))
+        return f"{{{', '.join(pairs)}}}"
     if isinstance(value, list | tuple):
         parts = [told(one) for one in cast("list[object]", value)]
         return f"[{', '.join(parts)}]" if isinstance(value, list) else f"({', '.join(parts)}{',' * (len(parts) == 1)})"
@@ -116,7 +120,8 @@ def _text(value: object) -> str:
         return _qualified(kind)
     if kind.__module__.startswith("trainhooks."):
         return repr(value)  # ours are short
-    return f"{kind.__qualname__}({', '.join(f'{name}={told(getattr(value, name))}' for name in fields)})"
+    named = [(name, getattr(value, name)) for name in fields]
+    return f"{kind.__qualname__}({', '.join(f'{name}={_hidden(name, one) or told(one)}' for name, one in named)})"
 
 
 @final
@@ -188,7 +193,7 @@ class Settings:
             if kind == parameter.VAR_POSITIONAL:
                 yield from (_cut(told(one)) for one in cast("tuple[object, ...]", value))
             elif kind == parameter.VAR_KEYWORD:
-                yield from (f"{key}={_text_of(str(key), one)}" for key, one in _items(value))
+                yield from (f"{key}={_text_of(key, one)}" for key, one in _items(value))
             elif kind == parameter.POSITIONAL_ONLY or (by_place and kind == parameter.POSITIONAL_OR_KEYWORD):
                 yield _text_of(name, value)
             elif parameter.default is parameter.empty or key_of(value) != key_of(parameter.default):
@@ -298,11 +303,13 @@ def _frozen(value: object) -> object:
     return frozenset(cast("set[object]", value)) if isinstance(value, set) else value
 
 
-def _hidden(name: str, value: object) -> str | None:
-    return "'***'" if isinstance(value, str) and _SECRET.search(name.lower()) else None
+def _hidden(name: object, value: object) -> str | None:
+    """What is told of a password or the like, known by its name; None for anything else."""
+    is_secret = isinstance(name, str) and isinstance(value, str) and _SECRET.search(name.lower())
+    return "'***'" if is_secret else None
 
 
-def _text_of(name: str, value: object) -> str:
+def _text_of(name: object, value: object) -> str:
     return _cut(_hidden(name, value) or told(value))
 
 

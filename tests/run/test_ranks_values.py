@@ -1,11 +1,28 @@
 """Values that ranks record: what a hook reads of them is the same on every rank."""
 
-import pytest
+from typing import cast
 
-from tests.loop.programs import linear, mean_loss, sgd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.loop.programs import Batch, linear, mean_loss, sgd
 from tests.ranks import on_ranks
 from tests.run.several import joined, me, own_batches
-from trainhooks import EpochEnd, HookSet, Progress, Record, Stopped, ddp, for_rank, train
+from trainhooks import (
+    EpochEnd,
+    Evaluation,
+    HookSet,
+    Progress,
+    Ratio,
+    Record,
+    StepOutput,
+    Stopped,
+    Value,
+    ddp,
+    for_rank,
+    train,
+)
 from trainhooks.hooks import early_stopping, reduce_on_plateau
 
 
@@ -81,3 +98,30 @@ def test_the_loss_of_training_is_the_same_value_on_every_rank() -> None:
     assert histories[0] == histories[1]
     for one, other in zip(histories[0], alone(), strict=True):
         assert one == pytest.approx(other, rel=1e-6)
+
+
+def sums() -> dict[str, float]:
+    """What a rank knows of sums and ratios, where rank 1 has a batch less, and rank 0 nothing to count."""
+
+    def step(model: nn.Module, batch: Batch) -> StepOutput[None]:
+        x, y = batch
+        loss = (cast("Tensor", model(x)) - y).square().mean(1).sum()
+        hits = Ratio(y.sum() * me(), torch.tensor(len(y) if me() == 1 else 0))
+        values: dict[str, Value] = {"hits": hits, "size": float(len(y)), "never": Ratio(1.0, 0)}
+        return StepOutput(loss, weight=len(y), values=values, reduction="sum")
+
+    data = own_batches(3 if me() == 0 else 2)
+    result = train(
+        linear(), data, step, sgd, epochs=2, parallel=ddp(uneven="join"), evaluations=[Evaluation("val", data)],
+        hooks={"reads": frozenset({"val/hits", "train/hits"}), "on_epoch_end": lambda ctx: None},
+    )  # fmt: skip
+    return dict(result.metrics)
+
+
+def test_sums_and_ratios_are_over_all_ranks_and_what_stands_in_counts_nothing() -> None:
+    """Keeps P39."""
+    found = on_ranks(2, sums)
+    assert found[0] == found[1]
+    targets = torch.cat([y for _, y in own_batches(2, 1)])
+    assert set(found[0]) == {f"{part}/{name}" for part in ("train", "val") for name in ("loss", "hits", "size")}
+    assert found[0]["train/hits"] == found[0]["val/hits"] == pytest.approx(targets.sum().item() / len(targets))

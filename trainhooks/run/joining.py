@@ -10,7 +10,7 @@ from attrs import evolve
 from torch import nn
 from torch.optim import Optimizer
 
-from trainhooks.core import Rank, Step, StepOutput, named_parameters
+from trainhooks.core import NO_VALUES, Rank, Step, StepOutput, named_parameters
 from trainhooks.distributed import Parallel, is_restarted_by_a_launcher, join, rank_here
 from trainhooks.errors import RunDefinitionError
 from trainhooks.loop import Forward, Live, Objective, Together
@@ -109,8 +109,8 @@ def reducing(forward: Forward, live: Live, together: Together) -> Forward:
             together.prepare_backward(live.closes)
         output = forward(step, model, batch)
         if trains and live.stands_in:
-            weight = output.weight
-            return evolve(output, weight=torch.zeros_like(weight) if isinstance(weight, torch.Tensor) else 0.0)
+            nothing = torch.zeros_like(output.weight) if isinstance(output.weight, torch.Tensor) else 0.0
+            return evolve(output, weight=nothing, values=NO_VALUES)  # a ratio has a count of its own
         return output
 
     return forward_and_reduce

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,23 @@ def test_the_script_of_the_package_is_this_program() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     module, _, function = scripts["trainhooks"].partition(":")
     assert getattr(import_module(module), function) is main
+
+
+def test_the_program_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert capsys.readouterr().out == f"trainhooks {project['version']}\n"
+    assert project["version"] == metadata("trainhooks")["Version"]
+
+
+def test_the_package_shows_its_readme_and_every_extra_is_for_something() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (ROOT / project["readme"]).read_text(encoding="utf-8").startswith("# trainhooks")
+    extras = project["optional-dependencies"]
+    assert "testing" not in extras
+    assert any(one.startswith("hypothesis") for one in extras["dev"])
 
 
 def test_a_user_looks_verifies_copies_and_removes(left: Left, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from trainhooks.errors import TrainhooksError
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="trainhooks", description="What hooks do in a run, and what runs left.", epilog=_CODES)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     explaining = _verb(
         commands, "explain", lambda given: explain_hooks(given.where),
@@ -79,6 +81,14 @@ def _parser() -> ArgumentParser:
     )  # fmt: skip
     _add_verbs(runs.add_subparsers(required=True, metavar="verb"))
     return parser
+
+
+def _version() -> str:
+    """The version that is installed."""
+    try:
+        return version("trainhooks")
+    except PackageNotFoundError:
+        return "(not installed, so its version is not known)"
 
 
 def _add_verbs(verbs: _Verbs) -> None:

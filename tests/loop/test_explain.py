@@ -18,6 +18,7 @@ from trainhooks import (
     quarantine,
     since,
     stateful,
+    timed,
     when,
 )
 
@@ -129,11 +130,11 @@ def test_wrappers_are_shown_where_they_count() -> None:
     some = hook_set(name="some", on_batch_end=[hear, hear], on_epoch_end=hear)
     both = hook_set(name="both", on_epoch_end=hear)
     hooks = [
-        quarantine(for_device(1, for_rank(2, when(every(2, "updates"), some)))),
+        timed(quarantine(for_device(1, for_rank(2, when(every(2, "updates"), some))))),
         hook_set(name="others", on_epoch_end=hear, ranks={3, 1}),
         when(every(1, "epochs") | since(5, "updates"), when(since(2, "epochs"), both)),
     ]
-    ranks = "on ranks [2]; on ranks within their node [1]; quarantined"
+    ranks = "on ranks [2]; on ranks within their node [1]; quarantined; timed"
     assert shown(hooks) == [
         "on_batch_end",
         f"  1. some  as given; when every(2, 'updates'); {ranks}",

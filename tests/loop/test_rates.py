@@ -433,3 +433,34 @@ def test_a_schedule_that_is_left_out_on_a_resume_has_no_effect_any_more_and_the_
     with caplog.at_level(logging.INFO, "trainhooks"):
         assert run(STOP + 2, "must") == [[0.1]] * 2
     assert "lr_schedule" in caplog.text
+
+
+@pytest.mark.parametrize("hooks", [[], [lr_schedule(halving)]], ids=["alone", "scheduled"])
+def test_a_rate_that_the_program_changed_is_the_new_base_of_a_run_that_goes_on_and_is_told(
+    hooks: list[HookSet], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, rates = linear(), list[list[float]]()
+    saver = checkpoint(when=at_points([2], "updates"))
+    for rate, updates in ((0.1, 2), (0.4, 4)):
+        with caplog.at_level(logging.INFO, "trainhooks"):
+            train(
+                model, loader(), squares, SGD(model.parameters(), rate), max_updates=updates, resume="auto",
+                experiment=experiment(tmp_path), hooks=[saver, *hooks, noting(rates)],
+            )  # fmt: skip
+    assert rates == [[base * (halving(update) if hooks else 1.0)] for update, base in enumerate([0.1, 0.1, 0.4, 0.4])]
+    assert "The lr of group 0 of the SGD was 0.1 and is 0.4; it is the new base." in caplog.messages
+
+
+def test_schedulers_of_torch_go_on_from_what_they_reached_and_the_run_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, rates = linear(), list[list[float]]()
+    hooks: list[Any] = [checkpoint(when=at_points([2], "updates")), torch_scheduler(steps, unit="updates")]
+    for rate, updates in ((0.1, 2), (0.4, 4)):
+        with caplog.at_level(logging.INFO, "trainhooks"):
+            train(
+                model, loader(), squares, SGD(model.parameters(), rate), max_updates=updates, resume="auto",
+                experiment=experiment(tmp_path), hooks=[*hooks, noting(rates)],
+            )  # fmt: skip
+    assert [one for (one,) in rates] == pytest.approx([0.1, 0.1, 0.03, 0.03])
+    assert any("was 0.1 and is 0.4; sets that step on the rates go on" in one for one in caplog.messages)

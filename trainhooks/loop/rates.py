@@ -1,5 +1,6 @@
 """The learning rates of a run: the base of each parameter group, and what the hooks on `transform_rates` make of it."""
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, final
@@ -14,6 +15,7 @@ from trainhooks.errors import RunDefinitionError
 
 from .saver import State
 
+_log = logging.getLogger("trainhooks")
 _SETS_RATES: Final = "rates"
 _STEPS_ON_BASES: Final = "base_rates"
 
@@ -61,6 +63,10 @@ class LearningRates:
     """The optimizer's position, from 0."""
     transformed: bool
     """Whether there is a hook on `transform_rates`."""
+    stepped: bool = False
+    """Whether there is a set that steps on the bases."""
+    given: list[float] = field(factory=list[float], init=False)
+    """What the program gave the groups, before the first state of a hook was made."""
     _groups: list[_Group] = field(factory=list[_Group], init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -69,6 +75,7 @@ class LearningRates:
                 break
             self._groups.append(_Group(left.base, left.rate, left.holder))
         self._see_groups()
+        self.given = [own.base for own in self._groups]
         _LEFT[self.optimizer] = self._groups
 
     def bases(self) -> Rates:
@@ -104,7 +111,7 @@ class LearningRates:
 
     def state(self) -> State:
         """Bases and rates, as plain data."""
-        return {"bases": list(self.bases()), "rates": [own.rate for own in self._groups]}
+        return {"given": list(self.given), "bases": list(self.bases()), "rates": [own.rate for own in self._groups]}
 
     def restore(self, saved: State) -> None:
         """Go on from a state, once the optimizer has its own; without a hook on `transform_rates`, at the bases."""
@@ -112,6 +119,19 @@ class LearningRates:
         self._groups[:] = [_Group(*one) for one in zip(saved["bases"], saved["rates"], holders, strict=True)]
         if not self.transformed:
             self.put(self.bases())
+        for place, (was, now) in enumerate(zip(saved["given"], self.given, strict=False)):
+            if was != now:
+                self._begin_anew(place, was, now)
+
+    def _begin_anew(self, place: int, was: float, now: float) -> None:
+        """Take the rate that the program gives now as the base, unless a scheduler holds on to the old one."""
+        effect = "sets that step on the rates go on from what they reached" if self.stepped else "it is the new base"
+        _log.info(
+            "The lr of group %d of the %s was %s and is %s; %s.", place, type(self.optimizer).__name__, was, now, effect
+        )
+        if not self.stepped:
+            self._groups[place].base = now
+            self._groups[place].put(self.optimizer.param_groups[place], now)
 
     def _see_groups(self) -> None:
         """See which groups there are now."""
@@ -137,7 +157,8 @@ def rates_of(optimizers: Sequence[Optimizer], hooks: Mapping[str, Sequence[Bound
     for index, optimizer in enumerate(optimizers):
         rates = [group.get("lr") for group in optimizer.param_groups]
         if None not in rates:
-            found.append(LearningRates(optimizer, index, "transform_rates" in hooks))
+            stepped = any(steps_on_bases(one.owner) for bound in hooks.values() for one in bound)
+            found.append(LearningRates(optimizer, index, "transform_rates" in hooks, stepped))
         elif users and "lr" in optimizer.param_groups[rates.index(None)]:
             raise RunDefinitionError(
                 f"The parameter group {rates.index(None)} of the {type(optimizer).__name__} has lr=None, so there is "

@@ -56,7 +56,7 @@ def test_every_rank_judges_a_value_that_each_records_by_the_mean_over_the_ranks(
     assert end == Stopped(
         reason="own was best at update 2 (4.5) and did not improve for 3 values", by=("early_stopping",)
     )
-    assert rate == 0.1 * 0.5**3
+    assert rate == 0.1 * 0.5**2, "that of the last update: the third reduction is for one that never came"
 
 
 def told() -> tuple[list[float], float]:

@@ -23,6 +23,7 @@ from trainhooks import (
     OptimizerStepped,
     every,
     train,
+    when,
 )
 from trainhooks.checkpoint import restored_state, saved_state
 from trainhooks.errors import HookDefinitionError
@@ -144,6 +145,12 @@ def test_a_set_of_hooks_is_as_new_in_a_second_run() -> None:
         model = linear()
         runs.append(rates_of([5, 6, 6, 6, 6], hook, sgd(model), model))
     assert runs[0] == runs[1] == [0.1, 0.1, 0.1, 0.1 * 0.1, 0.1 * 0.1]
+
+
+def test_a_trigger_gates_when_values_are_judged_and_reductions_hold_in_between() -> None:
+    model = linear()
+    (hook,) = when(every(2, "epochs"), reduce_on_plateau("score", mode="min", patience=0, factor=0.5))
+    assert rates_of([5, 5, 5, 5, 5, 5], hook, sgd(model), model) == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
 
 
 def test_a_value_that_nothing_provides_is_refused() -> None:

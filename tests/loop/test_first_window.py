@@ -101,6 +101,32 @@ def test_a_hook_that_steps_an_optimizer_of_the_run_is_refused_also_under_a_sched
         )
 
 
+@pytest.mark.parametrize("specialised", [True, False])
+def test_the_first_window_is_watched_to_its_end(specialised: bool) -> None:
+    """Also after the optimizer's own step: in hooks, and in the steps of other objectives."""
+    model = nn.ModuleDict({"a": linear(0), "b": linear(1)})
+    ours, theirs = SGD(model["a"].parameters(), 0.1), SGD(model["b"].parameters(), 0.1)
+
+    def first(model: nn.Module, batch: Batch) -> Tensor:
+        return mean_loss(model.get_submodule("a"), batch)
+
+    def second(model: nn.Module, batch: Batch) -> Tensor:
+        first(model, batch).backward()
+        ours.step()
+        return mean_loss(model.get_submodule("b"), batch)
+
+    def meddle(ctx: BatchEnd) -> None:
+        ctx.run.optimizers[0].step()
+
+    objectives = [Objective("a", first, ours), Objective("b", second, theirs)]
+    with pytest.raises(HookDefinitionError, match=r"stepped by somebody else.* another objective"):
+        train(model, batches(3), None, objectives, epochs=1, specialised=specialised)
+    with pytest.raises(HookDefinitionError, match=r"stepped by somebody else.* or in a hook") as raised:
+        train(model, batches(3), first, ours, epochs=1, hooks={"on_batch_end": meddle}, specialised=specialised)
+    assert "on_batch_end" in raised.value.__notes__[0]
+    ours.step()
+
+
 def test_afterwards_the_optimizer_is_everybodys_again() -> None:
     """Also if no update was made, and after an exception."""
     model = linear()
@@ -217,7 +243,7 @@ def test_objectives_train_what_is_behind_a_checkpoint(reentrant: bool, accumulat
     assert not any(map(torch.equal, ours[0], weights(nn.ModuleList([Net(None, 0), Net(None, 1)]))))
 
 
-def test_a_run_without_other_habits_is_stepped_without_any_hook() -> None:
+def test_a_run_without_other_habits_is_soon_stepped_without_any_hook() -> None:
     model, seen = linear(), list[int]()
     optimizer = sgd(model)
 
@@ -225,4 +251,4 @@ def test_a_run_without_other_habits_is_stepped_without_any_hook() -> None:
         seen.append(len(cast("Any", optimizer)._optimizer_step_pre_hooks))
 
     train(model, batches(3), squares, optimizer, epochs=1, hooks={"on_batch_end": look})
-    assert seen == [0, 0, 0]
+    assert seen == [1, 0, 0]  # others are watched for one more window

@@ -61,6 +61,8 @@ class Quick:
     _kernel_step: KernelStep | None = field(init=False)
     _plain_zero: bool = field(init=False)
     _watch: RemovableHandle | None = field(init=False, default=None)
+    _refuse: Callable[[], None] | None = field(init=False, default=None)
+    """What `watch` was given; None after the first step here."""
 
     def __attrs_post_init__(self) -> None:
         self._step = type(self.optimizer).step
@@ -94,16 +96,27 @@ class Quick:
         return True
 
     def watch(self, refuse: Callable[[], None]) -> None:
-        """Call `refuse` where anybody else steps the optimizer, until it is first stepped here.
+        """Call `refuse` where anybody else steps the optimizer, until it is stepped here for the second time.
 
-        One that torch's `Optimizer` did not make ready for hooks is not watched.
+        So what comes after the first step, the other objectives and hooks on `on_batch_end`, is watched too. An
+        optimizer that torch's `Optimizer` did not make ready for hooks is not watched.
         """
+        self._refuse = refuse
+        self._register(refuse)
 
+    def _register(self, refuse: Callable[[], None]) -> None:
         def see(*given: object) -> None:
             refuse()
 
         with suppress(AttributeError):
             self._watch = self.optimizer.register_step_pre_hook(see)
+
+    def _step_watched(self) -> None:
+        refuse, self._refuse = self._refuse, None
+        self.unwatch()
+        self.step()
+        if refuse is not None:
+            self._register(refuse)
 
     def unwatch(self) -> None:
         """Watch it no longer."""
@@ -114,7 +127,8 @@ class Quick:
     def step(self) -> None:
         """Step the optimizer, without its decorations where those of class and instance would do nothing."""
         if self._watch is not None:
-            self.unwatch()
+            self._step_watched()
+            return
         optimizer = self.optimizer
         wrapped = "step" in optimizer.__dict__
         if (

@@ -206,7 +206,8 @@ def refuse_stepping(step: Step[Any, Any], optimizer: Optimizer) -> NoReturn:
     """Say that an optimizer of the run is stepped by the loop alone."""
     raise HookDefinitionError(
         f"The {type(optimizer).__name__} of this run was stepped by somebody else, as by optimizer.step() in the step "
-        f"{name_of(step)!r} or in a hook; its updates would not be counted. {_ONLY_THE_LOSS}"
+        f"{name_of(step)!r}, in that of another objective, or in a hook; its updates would not be counted. "
+        f"{_ONLY_THE_LOSS}"
     )
 
 

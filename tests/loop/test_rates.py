@@ -325,6 +325,16 @@ def test_a_rate_that_somebody_else_changed_is_taken_as_it_is_and_the_base_is_sca
     assert rates_with(from_nothing, set_it, count=3, epochs=1) == [0.0, 0.04, 0.04]
 
 
+def test_a_rate_that_is_a_tensor_with_a_graph_is_read_without_a_warning() -> None:
+    model = linear()
+    optimizer = SGD(model.parameters(), torch.tensor(0.5, requires_grad=True))
+    torch.set_warn_always(True)
+    try:
+        train(model, batches(1), squares, optimizer, epochs=1)
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_a_rate_that_is_a_tensor_is_filled_in_place_also_beside_a_scheduler_of_torch() -> None:
     model, rates = linear(), list[list[float]]()
     rate = torch.tensor(0.5)

@@ -138,8 +138,9 @@ class LearningRates:
         groups = self.optimizer.param_groups
         del self._groups[len(groups) :]
         for group in groups[len(self._groups) :]:
-            rate = float(group["lr"])  # a tensor is read here, once
-            self._groups.append(_Group(rate, rate, group["lr"]))
+            found = group["lr"]
+            rate = float(found.detach() if isinstance(found, Tensor) else found)  # a tensor is read here, once
+            self._groups.append(_Group(rate, rate, found))
 
 
 _LEFT: Final = WeakKeyDictionary[Optimizer, list[_Group]]()

@@ -108,7 +108,7 @@ class Worker:
                 with self.others_aside(inputs):
                     backward(scaled, (), start)
             elif not self.quick.backward(scaled, inputs, start):
-                if loss.shape or not loss.requires_grad:
+                if loss.shape or not loss.requires_grad or loss.is_complex():
                     self.refuse(loss)
                 backward(scaled, inputs, start)
         except RuntimeError as error:
@@ -131,7 +131,7 @@ class Worker:
                 one.grad = gradient
 
     def watch(self) -> None:
-        """From now on, until its first step, refuse who else steps the optimizer."""
+        """From now on, until its second step, refuse who else steps the optimizer."""
         if not self.watched:
             self.watched = True
             self.quick.watch(partial(refuse_stepping, self.objective.step, self.optimizer))
@@ -156,9 +156,14 @@ class Worker:
         """Say why a loss cannot be back-propagated."""
         if loss.shape:
             refuse_shape(self.objective.step, loss)
+        name = name_of(self.objective.step)
+        if loss.is_complex():
+            raise HookDefinitionError(
+                f"The loss of the step {name!r} is complex; a loss is a real number, such as its .real or .abs()."
+            )
         raise HookDefinitionError(
-            f"The loss of the step {name_of(self.objective.step)!r} does not require grad; was it detached, "
-            "made with .item() or under torch.no_grad(), or are all parameters frozen?"
+            f"The loss of the step {name!r} does not require grad; was it detached, there or by a hook on "
+            "transform_loss, made with .item() or under torch.no_grad(), or are all parameters frozen?"
         )
 
     def account(self, loss: Tensor, output: StepOutput[Any]) -> None:

@@ -221,6 +221,16 @@ def test_a_transform_that_gives_none_leaves_that_parameter_alone() -> None:
     assert not torch.equal(before[1], model.bias)
 
 
+def test_a_transform_gives_gradients_of_the_type_that_it_was_given() -> None:
+    def widen(ctx: GradientsReady, given: Gradients) -> Gradients:
+        return [None if one is None else one.double() for one in given]
+
+    model = linear()
+    hooks: HookDict = {"name": "wide", "transform_gradients": widen}
+    with pytest.raises(HookDefinitionError, match=r"'wide' returned one of torch\.float64 on cpu for .* torch\.float32"):
+        train(model, batches(1), squares, sgd(model), epochs=1, hooks=hooks)
+
+
 def test_a_transform_may_give_a_gradient_where_there_is_none_and_its_shape_is_looked_at() -> None:
     def drop(ctx: GradientsReady) -> None:
         ctx.parameters[0].grad = None

@@ -182,6 +182,21 @@ def test_a_part_can_be_monitored_read_and_transformed() -> None:
     assert result.end.reason.startswith("val/each/1 was best at update 1 (0.5) and did not improve for 2 values")
 
 
+def test_a_transform_cannot_take_the_name_of_another_value_of_the_loop() -> None:
+    for name in ("train/loss", "test/loss"):
+
+        def transform(ctx: EvaluationEnd, metrics: Mapping[str, float], name: str = name) -> Mapping[str, float]:
+            return {**metrics, name: 0.0} if ctx.name == "val" else metrics
+
+        model = linear()
+        evaluations = [Evaluation(one, DATA, step=wide()) for one in ("val", "test")]
+        with pytest.raises(RunDefinitionError, match=f"of 'odd' gave '{name}' in the evaluation 'val', which"):
+            train(
+                model, targets(), supervised(nn.functional.mse_loss), sgd(model), epochs=1, evaluations=evaluations,
+                hooks={"name": "odd", "transform_metrics": transform},
+            )  # fmt: skip
+
+
 @pytest.mark.parametrize("read", ["val/each/3", "val/each", "val/c"])
 def test_a_part_that_never_comes_is_refused_after_the_first_evaluation(read: str) -> None:
     """Keeps P03."""

@@ -22,6 +22,8 @@ from trainhooks import (
     Save,
     SkipBatch,
     StepOutput,
+    Stop,
+    Stopped,
     every,
     supervised,
     train,
@@ -105,6 +107,7 @@ def test_an_epoch_without_a_batch_is_an_error(sized: bool) -> None:
         (None, "returned None"),
         (torch.ones(2, requires_grad=True), r"'.*step' has shape \(2,\); a loss is a scalar"),
         (torch.ones(()), "does not require grad; was it detached"),
+        (torch.ones((), dtype=torch.complex64, requires_grad=True), "is complex; a loss is a real number"),
     ],
 )
 def test_a_step_that_returns_something_else_is_named(returned: object, sentence: str) -> None:
@@ -142,6 +145,7 @@ def answering(answer: object) -> Callable[..., object]:
         ("on_batch_end", torch.ones(999), r"answered <Tensor of shape \(999,\), torch.float32> to on_batch_end"),
         ("transform_batch", None, "transform_batch returns the batch, changed or as it was, but 'odd' returned None"),
         ("transform_loss", torch.ones(9), r"'odd' returned <Tensor of shape \(9,\), torch.float32>"),
+        ("transform_loss", torch.ones(()), "does not require grad; was it detached, there or by a hook on transform_l"),
         ("transform_loss", 0.5, "returns the loss, a 0-d tensor, changed or as it was, but 'odd' returned 0.5"),
     ],
 )
@@ -165,6 +169,10 @@ def test_an_answer_that_this_run_cannot_act_on_is_named_with_its_hook(
 ) -> None:
     with pytest.raises(error, match=sentence):
         running(hooks={"name": "odd", "on_batch_end": answering(answer)}, evaluations=[Evaluation("val", batches(1))])
+
+
+def test_an_answer_of_a_list_may_be_none() -> None:
+    assert isinstance(running(hooks={"on_batch_end": answering([None, Stop("enough"), None])}).end, Stopped)
 
 
 def test_two_sources_of_one_value_are_refused() -> None:

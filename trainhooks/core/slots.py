@@ -46,7 +46,7 @@ C = TypeVar("C")
 A = TypeVar("A")
 V = TypeVar("V")
 
-Answers = TypeAliasType("Answers", A | Sequence[A] | None, type_params=(A,))
+Answers = TypeAliasType("Answers", A | Sequence[A | None] | None, type_params=(A,))
 """One answer, several in order, or none."""
 Some = TypeAliasType("Some", V | Sequence[V], type_params=(V,))
 """One, or several in order."""

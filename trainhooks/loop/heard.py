@@ -186,9 +186,10 @@ class _Event:
 
     def fold(self, ctx: Any, value: Any) -> Any:
         """Pass the value through every transform."""
+        own = self.records.own
         for one in self.bound:
             try:
-                value = replaced(self.spec.name, one.owner.name, one.call(ctx, value), value, ctx)
+                value = replaced(self.spec.name, one.owner.name, one.call(ctx, value), value, ctx, own)
             except BaseException as error:
                 locate(error, one, self.spec, ctx)
                 raise
@@ -200,6 +201,8 @@ class _Event:
         """What a hook asks for, checked; its records are taken in at once."""
         asked: list[Asked] = []
         for one in cast("Sequence[object]", answer) if isinstance(answer, list | tuple) else (answer,):
+            if one is None:  # of a list
+                continue
             if not isinstance(one, self.spec.answers):
                 kinds = " | ".join(kind.__name__ for kind in self.spec.answers) or "nothing"
                 raise HookDefinitionError(

@@ -68,7 +68,8 @@ def check_values(
             elif name not in own:
                 raise MissingValueError(
                     f"{one.name!r} reads {name!r}, which nothing in this run provides. The names that exist: "
-                    f"{', '.join(known)}. A set that records a value says so: provides=frozenset({{{name!r}}}).",
+                    f"{', '.join(known) or 'none'}. A set that records a value says so: "
+                    f"provides=frozenset({{{name!r}}}).",
                     name,
                     known,
                 )

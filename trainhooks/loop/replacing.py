@@ -1,23 +1,24 @@
 """What a transform returned: whether it can stand for what it was given."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, cast
 
 from torch import Tensor
 
-from trainhooks.core import Gradients, GradientsReady, Metrics, Rates
-from trainhooks.errors import HookDefinitionError, shown
+from trainhooks.core import EvaluationEnd, Gradients, GradientsReady, Metrics, Rates
+from trainhooks.errors import HookDefinitionError, RunDefinitionError, shown
 
 from .records import number
 
 
-def replaced(event: str, by: str, new: object, old: object, ctx: object) -> object:
-    """What a transform returned, if it can stand for what it was given.
+def replaced(event: str, by: str, new: object, old: object, ctx: object, own: Collection[str]) -> object:
+    """What a transform returned, if it can stand for what it was given; `own` are the names of the loop's values.
 
     Raises:
         HookDefinitionError: if it cannot, naming the set.
+        RunDefinitionError: if it has a name of the loop that is not the evaluation's.
     """
     if new is old and event != "transform_metrics":
         return new
@@ -31,13 +32,24 @@ def replaced(event: str, by: str, new: object, old: object, ctx: object) -> obje
             f"{shown(new)}. Did it forget to return the value?"
         )
     if isinstance(ctx, GradientsReady):
-        _check_gradients(by, cast("Gradients", new), ctx.parameters)
+        _check_gradients(by, cast("Gradients", new), cast("Gradients", old), ctx.parameters)
     if event == "transform_metrics":
+        if isinstance(ctx, EvaluationEnd):
+            _check_names(by, cast("Metrics", new), ctx.name, own)
         return {name: number(by, name, value) for name, value in cast("Metrics", new).items()}
     return new
 
 
-def _check_gradients(by: str, new: Gradients, parameters: Sequence[Tensor]) -> None:
+def _check_names(by: str, new: Metrics, evaluation: str, own: Collection[str]) -> None:
+    for name in new:
+        if name in own and not name.startswith(f"{evaluation}/"):
+            raise RunDefinitionError(
+                f"transform_metrics of {by!r} gave {name!r} in the evaluation {evaluation!r}, which is another value "
+                "of the loop; give yours another name."
+            )
+
+
+def _check_gradients(by: str, new: Gradients, old: Gradients, parameters: Sequence[Tensor]) -> None:
     shapes = [tuple(one.shape) if isinstance(one, Tensor) else one for one in cast("Sequence[object]", new)]
     wanted = [None if found is None else tuple(one.shape) for one, found in zip(parameters, shapes, strict=False)]
     if shapes != wanted or len(shapes) != len(parameters):
@@ -45,6 +57,13 @@ def _check_gradients(by: str, new: Gradients, parameters: Sequence[Tensor]) -> N
             f"transform_gradients returns one gradient or None for each of the {len(parameters)} parameters, of its "
             f"shape, but {by!r} returned {len(shapes)}, of shapes {shapes}."
         )
+    for parameter, one, given in zip(parameters, new, old, strict=True):
+        like = parameter if given is None else given
+        if one is not None and one is not given and (one.dtype != like.dtype or one.device != like.device):
+            raise HookDefinitionError(
+                f"transform_gradients returns gradients of the type and on the device of those that it was given, but "
+                f"{by!r} returned one of {one.dtype} on {one.device} for one of {like.dtype} on {like.device}."
+            )
 
 
 def _checked_rates(by: str, new: object, old: object) -> object:

@@ -71,6 +71,7 @@ NO_BATCHES: Mapping[str, tuple[Any, str]] = {
     "table": (Table(), "a Table, .* wrap it in a DataLoader"),
     "dict": ({"x": torch.ones(4, 3)}, r"a dict, which gives its keys .* in a DataLoader. A single batch is \[batch\]"),
     "mapping": (UserDict(x=torch.ones(4, 3)), "a UserDict, which gives its keys"),
+    "class": (OnlyIterated, r"the class OnlyIterated; give an object: OnlyIterated\(\.\.\.\)"),
     "text": ("train.csv", "a str, which gives no batches; wrap a dataset in a DataLoader"),
     "bytes": (b"train", "a bytes, which gives no batches"),
     "model": (nn.Sequential(linear()), "a Sequential, which gives no batches"),

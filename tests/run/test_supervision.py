@@ -1,6 +1,7 @@
 """`supervised` weighs a batch by its items, or says that it cannot."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -162,6 +163,8 @@ def test_a_loss_that_is_no_scalar_names_the_loss_function(loss_fn: Any, sentence
         ({"loss_fn": nn.MSELoss}, r"loss_fn of supervised is the class MSELoss; give an object: MSELoss\(\.\.\.\)"),
         ({"loss_fn": "mse"}, r"loss_fn of supervised is a function \(output, y\), got 'mse'"),
         ({"loss_fn": of_one}, r"loss_fn of supervised is called as \(output, y\), but `of_one\(value"),
+        ({"loss_fn": nn.MSELoss(reduction="sum")}, r"supervised\(MSELoss\) takes .* mean .* reduction='sum'\. Make it"),
+        ({"loss_fn": partial(mse_loss, reduction="sum")}, r"this one has reduction='sum'"),
         ({"loss_fn": mse_loss, "weight": 4.0}, r"weight of supervised is a function \(batch\), got 4.0"),
         ({"loss_fn": mse_loss, "weight": of_none}, r"weight of supervised is called as \(batch\), but `of_none"),
     ],

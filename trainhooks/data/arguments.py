@@ -80,10 +80,12 @@ def check_batches(what: str, data: object) -> None:
         data: What was given.
 
     Raises:
-        RunDefinitionError: if it is a dataset that is read by index, a tensor, an array or a table, a mapping, a text
-            or a model.
+        RunDefinitionError: if it is a dataset that is read by index, a tensor, an array or a table, a mapping, a text,
+            a model, or a class.
     """
     kind = type(data).__name__
+    if isinstance(data, type):
+        raise RunDefinitionError(f"{what} is the class {data.__qualname__}; give an object: {data.__name__}(...).")
     if _is_map_style(data):
         raise RunDefinitionError(
             f"{what} is a dataset ({kind}), which gives samples and not batches; wrap it in a DataLoader: "

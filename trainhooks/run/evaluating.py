@@ -143,7 +143,7 @@ def predict(
         RunDefinitionError: if the data has length 0.
         HookDefinitionError: if a hook or the step does not have the right form.
     """
-    check_step(predict_step)
+    check_step(predict_step, gives="(y_pred, y_test, metadata)")
     looking = _looking(model, data, hooks, device, precision, transfer, _IN_PREDICT, frozenset(), Requests(), [])
 
     def predictions() -> Generator[BatchPrediction[B, O]]:

@@ -1,7 +1,8 @@
 """`supervised`: the training step of most programs."""
 
 from collections.abc import Callable, Sized
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, cast
 
 from torch import Tensor, nn
 from typing_extensions import TypeVar
@@ -26,8 +27,8 @@ def supervised(
             their classes' weights. None for `len(y)`, where `y` is a tensor.
 
     Raises:
-        HookDefinitionError: if an argument is no function; in the run, if a batch is no pair, or `y` is no tensor and
-            there is no `weight`.
+        HookDefinitionError: if an argument is no function, or `loss_fn` has `reduction="sum"`; in the run, if a batch is
+            no pair, or `y` is no tensor and there is no `weight`.
 
     Example:
         >>> import torch
@@ -38,6 +39,7 @@ def supervised(
     """
     name = f"supervised({name_of(loss_fn)})"
     _check_function("loss_fn", "(output, y)", loss_fn, 2)
+    _refuse_sum(loss_fn, name)
     if weight is not None:
         _check_function("weight", "(batch)", weight, 1)
 
@@ -63,6 +65,15 @@ def _check_function(what: str, form: str, function: object, count: int) -> None:
     if (why := refusal_of_call(function, count)) is not None:
         raise HookDefinitionError(
             f"{what} of supervised is called as {form}, but {definition_of(function)} cannot be called so: {why}."
+        )
+
+
+def _refuse_sum(loss_fn: object, name: str) -> None:
+    given: object = loss_fn.keywords if isinstance(loss_fn, partial) else {}
+    if getattr(loss_fn, "reduction", cast("dict[str, object]", given).get("reduction")) == "sum":
+        raise HookDefinitionError(
+            f"{name} takes a loss that is a mean over the batch's items, and this one has reduction='sum'. Make it "
+            "with reduction='mean', or write a step that returns StepOutput(loss, weight=..., reduction='sum')."
         )
 
 

@@ -196,12 +196,12 @@ def _several(step: object, objectives: Sequence[object]) -> tuple[Objective, ...
     return tuple(found.values())
 
 
-def check_step(step: object, whose: str = "") -> None:
-    """Refuse what is no step; `whose` goes on after the word step."""
+def check_step(step: object, whose: str = "", gives: str = "loss") -> None:
+    """Refuse what is no step; `whose` goes on after the word step, `gives` is what it returns."""
     if isinstance(step, type):
         raise HookDefinitionError(f"The step{whose} is the class {step.__qualname__}; give an object, or a function.")
     if not callable(step):
-        raise HookDefinitionError(f"The step{whose} is a function (model, batch) -> loss, got {shown(step)}.")
+        raise HookDefinitionError(f"The step{whose} is a function (model, batch) -> {gives}, got {shown(step)}.")
     why = refusal_of_call(step, 2)
     if why is not None and refusal_of_call(step, 3) is not None:
         raise HookDefinitionError(

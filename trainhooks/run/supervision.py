@@ -27,8 +27,8 @@ def supervised(
             their classes' weights. None for `len(y)`, where `y` is a tensor.
 
     Raises:
-        HookDefinitionError: if an argument is no function, or `loss_fn` has `reduction="sum"`; in the run, if a batch is
-            no pair, or `y` is no tensor and there is no `weight`.
+        HookDefinitionError: if an argument is no function, or `loss_fn` has `reduction="sum"`; in the run, if a batch
+            is no pair, or `y` is no tensor and there is no `weight`.
 
     Example:
         >>> import torch
@@ -69,8 +69,10 @@ def _check_function(what: str, form: str, function: object, count: int) -> None:
 
 
 def _refuse_sum(loss_fn: object, name: str) -> None:
-    given: object = loss_fn.keywords if isinstance(loss_fn, partial) else {}
-    if getattr(loss_fn, "reduction", cast("dict[str, object]", given).get("reduction")) == "sum":
+    given: object = getattr(loss_fn, "reduction", None)
+    if isinstance(loss_fn, partial):
+        given = cast("partial[object]", loss_fn).keywords.get("reduction")
+    if given == "sum":
         raise HookDefinitionError(
             f"{name} takes a loss that is a mean over the batch's items, and this one has reduction='sum'. Make it "
             "with reduction='mean', or write a step that returns StepOutput(loss, weight=..., reduction='sum')."

@@ -99,7 +99,7 @@ def predict(
                 deliver(live, heard)
         yield prediction
         index += 1
-        del batch, y_pred, y_test, metadata, prediction  # let go before the next forward
+        del batch, predicted, y_pred, y_test, metadata, prediction  # let go before the next forward
     deliver(live, heard)
 
 

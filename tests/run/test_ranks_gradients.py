@@ -245,3 +245,35 @@ def test_gradients_are_reduced_once_an_update_or_for_each_batch_if_told_to(
 ) -> None:  # fmt: skip
     """Keeps P54."""
     assert on_ranks(2, reductions, accumulate, reduce_every) == [expected, expected]
+
+
+def with_empty_batches(by_number: bool, accumulate: int, find: bool) -> tuple[int, list[Tensor]]:
+    """A run in which each rank has batches without an item, whose loss is NaN if their weight is a number."""
+
+    def step(module: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> StepOutput[None]:
+        x, y, mask = batch
+        items = mask.sum()
+        loss = ((module(x) - y).square().mean(1) * mask).sum() / (items if by_number else items.clamp(min=1))
+        return StepOutput(loss, weight=items.item() if by_number else items)
+
+    empty, model = ((0, 2), (1, 2, 3))[me()], linear()
+    data = [(x, y, torch.full((len(y),), float(place not in empty))) for place, (x, y) in enumerate(own_batches(6))]
+    result = train(
+        model, data, step, sgd, epochs=1, accumulate=accumulate, parallel=ddp(find_unused_parameters=find)
+    )
+    return result.at.updates, parameters_of(model)
+
+
+@pytest.mark.parametrize("find", [False, True])
+@pytest.mark.parametrize(("accumulate", "updates"), [(1, 5), (2, 3)])
+def test_a_batch_that_weighs_the_number_0_has_no_part_in_what_is_reduced(
+    accumulate: int, updates: int, find: bool
+) -> None:
+    """Its loss may be NaN. With windows of one batch, one has no items on any rank."""
+    numbers = on_ranks(2, with_empty_batches, True, accumulate, find)
+    assert [made for made, _ in numbers] == [updates, updates]
+    assert all(map(torch.equal, numbers[0][1], numbers[1][1]))
+    assert all(bool(one.isfinite().all()) for one in numbers[0][1])
+    if accumulate == 2:  # else a window of tensors without items is an update by zeros
+        tensors = on_ranks(2, with_empty_batches, False, accumulate, find)
+        torch.testing.assert_close(numbers[0][1], tensors[0][1])

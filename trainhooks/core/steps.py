@@ -59,9 +59,9 @@ class StepOutput(Generic[O_co]):
     weight: float | Tensor = 1.0
     """Items (samples, tokens) that the loss is a mean of; finite, 0 or more. A 0-d device tensor is not read in a step.
 
-    A batch of weight 0 adds no gradient, and no mean takes it in. The number 0 is not back-propagated in one process;
-    where several processes train, or the weight is a tensor, the batch still is: keep a loss of your own finite there,
-    as by `sum / count.clamp(min=1)`.
+    A batch of weight 0 adds no gradient, and no mean takes it in. Where it is the number 0, what the step computed does
+    not matter; under `fsdp()`, or where the weight is a tensor, the batch is back-propagated all the same: keep a loss
+    of your own finite there, as by `sum / count.clamp(min=1)`.
     """
     output: O_co | None = None
     """What hooks see as `output`, evaluations as `y_pred`, and metrics as their first argument."""

@@ -19,7 +19,7 @@ from .forwarding import check_value_name, refuse_shape
 from .means import Mean
 from .quick import Quick, backward, scale
 from .scaling import Scaling
-from .together import Together, hides_parameters
+from .together import Together, hides_parameters, zero_of
 from .windows import FirstWindow, SharedWindow, Window, explain_backward, refuse_stepping
 
 
@@ -93,6 +93,9 @@ class Worker:
         start = self.window.weigh(loss, weight)
         if start is None:
             return
+        if self.together is not None and not isinstance(weight, Tensor) and not weight:
+            if not self.together.parallel.sharded:
+                loss = zero_of(loss)  # what the step made of no items, NaN perhaps, is not reduced
         if self.together is not None and closes and isinstance(self.window, SharedWindow):
             self.window.begin_sums()
         inputs: tuple[Tensor, ...] = ()

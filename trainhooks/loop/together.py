@@ -232,10 +232,23 @@ def nodes_of(loss: Tensor) -> Iterator[Node]:
         open_ += [following for following, _ in node.next_functions]
 
 
-def leaves_of(loss: Tensor) -> set[int]:
-    """The `id` of each leaf whose gradient a backward from `loss` would add to."""
+def leaves_of(loss: Tensor) -> dict[int, Tensor]:
+    """Each leaf whose gradient a backward from `loss` would add to, by its `id`."""
     leaves: Iterator[Tensor | None] = (getattr(node, "variable", None) for node in nodes_of(loss))
-    return {id(leaf) for leaf in leaves if leaf is not None}
+    return {id(leaf): leaf for leaf in leaves if leaf is not None}
+
+
+def zero_of(loss: Tensor) -> Tensor:
+    """A loss of 0 that reaches the same leaves, with gradients of 0, whatever was computed in between.
+
+    The loss itself where its graph does not show which those are.
+    """
+    if hides_parameters(loss, ()):
+        return loss
+    zero = torch.zeros_like(loss)
+    for leaf in leaves_of(loss).values():
+        zero = zero + leaf.reshape(-1)[:0].sum().to(loss)
+    return zero
 
 
 def hides_parameters(loss: Tensor, parameters: Sequence[Tensor]) -> bool:

@@ -11,7 +11,18 @@ from torch.optim.lr_scheduler import StepLR
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from tests.loop.programs import Batch, batches, equal, linear, mean_loss, sgd, squares, weights
-from trainhooks import BatchEnd, GradientsReady, HookDefinitionError, HookDict, LossReady, Objective, SkipUpdate, train
+from trainhooks import (
+    BatchEnd,
+    EpochBegin,
+    GradientsReady,
+    HookDefinitionError,
+    HookDict,
+    LossReady,
+    Objective,
+    SkipUpdate,
+    lr_finder,
+    train,
+)
 
 Habit: TypeAlias = Callable[[Optimizer, Tensor], object]
 Precision: TypeAlias = Literal["float32", "fp16-mixed"]
@@ -125,6 +136,21 @@ def test_the_first_window_is_watched_to_its_end(specialised: bool) -> None:
         train(model, batches(3), first, ours, epochs=1, hooks={"on_batch_end": meddle}, specialised=specialised)
     assert "on_batch_end" in raised.value.__notes__[0]
     ours.step()
+
+
+def test_a_run_within_a_hook_steps_the_optimizer_that_it_was_given() -> None:
+    model, found = linear(), list[int]()
+    optimizer = sgd(model)
+
+    def search(ctx: EpochBegin) -> None:
+        found.append(len(lr_finder(ctx.run.model, batches(2), mean_loss, ctx.run.optimizers[0], updates=4).rates))
+
+    def inner(ctx: BatchEnd) -> None:
+        found.append(train(ctx.run.model, batches(1), mean_loss, ctx.run.optimizers[0], epochs=1).at.updates)
+
+    hooks: HookDict = {"on_epoch_begin": search, "on_batch_end": inner}
+    assert train(model, batches(2), mean_loss, optimizer, epochs=1, hooks=hooks).at.updates == 2
+    assert found == [4, 1, 1]
 
 
 def test_afterwards_the_optimizer_is_everybodys_again() -> None:

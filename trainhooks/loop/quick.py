@@ -48,6 +48,9 @@ try:
 except (AttributeError, ImportError):  # another torch: the plain calls serve
     AVAILABLE = False
 
+_STEPPED_BY_A_RUN: Final = set[int]()
+"""The `id` of each optimizer that a run is stepping: a run within a hook of another one steps what it was given."""
+
 
 @final
 @define(eq=False)
@@ -105,8 +108,9 @@ class Quick:
         self._register(refuse)
 
     def _register(self, refuse: Callable[[], None]) -> None:
-        def see(*given: object) -> None:
-            refuse()
+        def see(optimizer: Optimizer, *given: object) -> None:
+            if id(optimizer) not in _STEPPED_BY_A_RUN:
+                refuse()
 
         with suppress(AttributeError):
             self._watch = self.optimizer.register_step_pre_hook(see)
@@ -141,7 +145,11 @@ class Quick:
             or _global_optimizer_post_hooks
             or _profiler_enabled()
         ):
-            optimizer.step()
+            _STEPPED_BY_A_RUN.add(id(optimizer))
+            try:
+                optimizer.step()
+            finally:
+                _STEPPED_BY_A_RUN.discard(id(optimizer))
             return
         if wrapped:
             cast("Any", optimizer)._opt_called = True  # a scheduler of torch asks for it

@@ -231,6 +231,17 @@ def test_what_is_not_finite_is_counted_apart_and_equal_elements_stand_in_the_mid
     assert half_precision.counts == [1.0, 0.0, 0.0, 1.0]
 
 
+def test_both_parts_of_complex_elements_count_and_the_zeros_of_sparse_gradients() -> None:
+    turned = torch.tensor([0 + 3j, 1 + 2j])
+    table = nn.Embedding(3, 2, sparse=True)
+    (table(torch.tensor([1, 1])) * torch.tensor([[2.0, 4.0], [1.0, 1.0]])).sum().backward()
+    rows = table.weight.grad  # not coalesced: the row comes twice
+    assert rows is not None
+    both, sparse = histograms({"turned": turned, "rows": rows}, 4)
+    assert both == Histogram(title="turned", counts=[1.0, 1.0, 1.0, 1.0], low=0.0, high=3.0)
+    assert sparse == Histogram(title="rows", counts=[4.0, 0.0, 1.0, 1.0], low=0.0, high=5.0)
+
+
 def test_gradients_that_are_no_numbers_are_drawn_as_an_empty_panel(tmp_path: Path) -> None:
     found = histograms({"none": torch.tensor([math.nan]), "one": torch.ones(3)}, 4)
     histogram_drawer()(tmp_path / "picture.svg", "title", found)

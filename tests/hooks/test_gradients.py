@@ -178,6 +178,17 @@ def test_noise_on_a_sparse_gradient_is_refused_by_name() -> None:
         train(model, batches(1), of_words, torch.optim.SGD(model.parameters(), 0.5), epochs=1, hooks=grad_noise(0.1))
 
 
+def test_clamping_a_complex_gradient_is_refused_by_name() -> None:
+    model = nn.Module()
+    model.register_parameter("turn", nn.Parameter(torch.ones(2, dtype=torch.complex64)))
+
+    def size(model: nn.Module, batch: Batch) -> Tensor:
+        return model.get_parameter("turn").abs().square().sum()
+
+    with pytest.raises(HookDefinitionError, match=r"the gradient of 'turn' is complex; write clip_grad_norm"):
+        train(model, batches(1), size, torch.optim.SGD(model.parameters(), 0.5), epochs=1, hooks=clip_grad_value(0.1))
+
+
 def test_an_update_with_a_sparse_gradient_that_is_not_finite_is_skipped() -> None:
     model = table(True)
 

@@ -88,9 +88,10 @@ def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 5
     """Draw a histogram of each parameter's final gradient in an epoch's last update, one picture an epoch.
 
     The pictures are `<folder>/epoch-0000.png` and so on, by the epoch's number from 0. A histogram spans the finite
-    elements, and its title counts the others. The gradients of the last update are copied, counted on their device at
-    the epoch's end, and all counts are read from there at once. Where the data has no length, nobody knows which update
-    is the last, so each one's gradients are copied; where it has one, an epoch that somebody ends early has no picture.
+    elements, and its title counts the others; of complex elements both parts count. The gradients of the last update
+    are copied, counted on their device at the epoch's end, and all counts are read from there at once. Where the data
+    has no length, nobody knows which update is the last, so each one's gradients are copied; where it has one, an epoch
+    that somebody ends early has no picture.
     Only rank 0 draws; of a sharded model every rank keeps its part, and all are put together at the epoch's end.
 
     Args:
@@ -148,7 +149,8 @@ def grad_histogram(folder: str | os.PathLike[str], *patterns: str, bins: int = 5
 
 
 def histograms(tensors: Mapping[str, Tensor], bins: int) -> list[Histogram]:
-    """A histogram of each tensor, counted where it is; one read for all of them."""
+    """A histogram of each tensor's elements, counted where it is; one read for all of them."""
+    tensors = {name: _elements(tensor) for name, tensor in tensors.items()}
     where = next(iter(tensors.values())).device
     rows = torch.stack([_counted(tensor, bins).to(where) for tensor in tensors.values()])
     found: list[Histogram] = []

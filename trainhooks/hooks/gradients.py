@@ -1,6 +1,7 @@
 """Hooks on gradients, between backward and the optimizer's step."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from attrs import evolve
@@ -56,7 +57,7 @@ def clip_grad_value(clip_value: float) -> HookSet:
         clip_value: Greatest absolute value of an element, above 0.
 
     Raises:
-        HookDefinitionError: if it is not above 0.
+        HookDefinitionError: if it is not above 0; at the first update, if a gradient is complex.
 
     Source: torch's `clip_grad_value_`.
 
@@ -67,6 +68,7 @@ def clip_grad_value(clip_value: float) -> HookSet:
     _check_positive("clip_grad_value", "clip_value", clip_value)
 
     def transform_gradients(ctx: GradientsReady, gradients: Gradients) -> Gradients:
+        _refuse_complex(ctx.names, gradients)
         if any(one is not None and one.is_sparse for one in gradients):  # torch clamps dense ones alone
             gradients = [one.coalesce() if one is not None and one.is_sparse else one for one in gradients]
         put_gradients(ctx.parameters, gradients)  # where torch's function looks for them
@@ -151,6 +153,15 @@ def grad_noise(std: float, *, decay: float = 0.0) -> HookSet:
 
     writes = frozenset({"gradients"})
     return HookSet(name="grad_noise", writes=writes, collective=True, transform_gradients=transform_gradients)
+
+
+def _refuse_complex(names: Sequence[str], gradients: Gradients) -> None:
+    for name, one in zip(names, gradients, strict=True):
+        if one is not None and one.is_complex():
+            raise HookDefinitionError(
+                f"clip_grad_value clamps real numbers, and the gradient of {name!r} is complex; write "
+                "clip_grad_norm(max_norm), which takes the absolute values."
+            )
 
 
 def _check_positive(factory: str, argument: str, value: object) -> None:

@@ -7,12 +7,13 @@ from typing import cast
 from unittest import mock
 
 import pytest
+from torch import nn
 
 from tests.core import callables
 from tests.core.callables import Counter, adding, counting, hook_set, line_of, passing_on
 from tests.loop.programs import batches, linear, sgd, squares
 from trainhooks import BatchBegin, BatchEnd, HookDict, Record, TrainBegin, train
-from trainhooks.core import definition_of, name_of
+from trainhooks.core import definition_of, name_of, refusal_of_call
 
 HERE, THERE = Path(__file__).name, Path(callables.__file__).name
 
@@ -94,6 +95,18 @@ def test_names_are_those_that_the_user_wrote() -> None:
     assert name_of(anonymous) == place
     assert name_of(functools.partial(anonymous)) == place
     assert name_of(passing_on(anonymous)) == place
+
+
+def test_of_a_module_its_forward_counts() -> None:
+    class Step(nn.Module):
+        def forward(self, model: nn.Module) -> None: ...
+
+    assert definition_of(Step()) == (
+        f"`{Step.__qualname__}(model: torch.nn.modules.module.Module) -> None` at {HERE}:{line_of(Step.forward)}"
+    )
+    assert refusal_of_call(Step(), 1) is None
+    assert refusal_of_call(Step(), 2) == "too many positional arguments"
+    assert refusal_of_call(nn.Module(), 5) is None
 
 
 def test_a_definition_is_quoted_with_its_place() -> None:

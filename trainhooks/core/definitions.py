@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast, final, get_args, get_origin
 
 from attrs import frozen
+from torch import nn
 
 from trainhooks.errors import HookDefinitionError, shown
 
@@ -41,9 +42,14 @@ def _innermost(hook: object) -> object:
     return _innermost(cast("functools.partial[object]", hook).func) if isinstance(hook, functools.partial) else hook
 
 
+def _as_called(hook: object) -> object:
+    """What a call comes to: of a module its `forward`."""
+    return hook.forward if isinstance(hook, nn.Module) else hook
+
+
 def definition_of(hook: object) -> str:
     """A hook as its user wrote it: name, signature, file and line."""
-    inner = _innermost(hook)
+    inner = _as_called(_innermost(hook))
     function: object = getattr(inner, "__func__", inner)
     if not inspect.isfunction(function):
         function = inspect.getattr_static(type(inner), "__call__", inner)
@@ -153,7 +159,7 @@ def _takes_anything(signature: inspect.Signature | None) -> bool:
 
 
 def _own_signature(hook: object, *, evaluated: bool = False, follow_wrapped: bool = False) -> inspect.Signature | None:
-    called = cast("Callable[..., object]", hook)
+    called = cast("Callable[..., object]", _as_called(hook))
     if evaluated:
         try:
             return inspect.signature(called, follow_wrapped=follow_wrapped, eval_str=True)

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import trainhooks.hooks
-from trainhooks import EVENTS, HookDefinitionError, HookSet, Stop, compose, every
+from trainhooks import EVENTS, Evaluation, Experiment, HookDefinitionError, HookSet, Stop, compose, every
 from trainhooks.core import foreign
 from trainhooks.hooks import clip_grad_norm, cosine, early_stopping, warmup
 
@@ -105,6 +105,11 @@ def test_each_name_of_another_framework_leads_to_an_event_or_to_a_sentence_about
             DataLoader(TensorDataset(torch.zeros(1))),
             "DataLoader is data; give it to train(model, data, ...), or to an Evaluation(name, data).",
         ),
+        (Experiment(project="p", name="n"), "Experiment goes into train(..., experiment=...)."),
+        (Evaluation("val", [1]), "Evaluation goes into train(..., evaluations=[...])."),
+        ({clip_grad_norm(1.0)}, "set is no sequence; give its hooks as a list."),
+        (iter([clip_grad_norm(1.0)]), "list_iterator is no sequence; give its hooks as a list."),
+        ({"clip": clip_grad_norm(1.0)}.values(), "dict_values is no sequence; give its hooks as a list."),
         (TensorDataset(torch.zeros(1)), "TensorDataset is data; give it to train"),
         (type("SummaryWriter", (), {})(), "SummaryWriter has no method of ours; write to it in a hook on 'on_record'"),
     ],

@@ -205,8 +205,8 @@ def test_two_sets_that_leave_other_weights_are_refused_naming_both() -> None:
     assert type(caught.value) is RunDefinitionError
     assert str(caught.value) == (
         "'a' and 'c' each leave other weights in the model when the run ends (they declare writes={'final'}), and the "
-        "last would undo the others. Keep one: of restore_best=True and apply_at_end=True drop the latter, since the "
-        "best weights are the average's already."
+        "last would undo the others. Keep one; where they are restore_best=True and apply_at_end=True, drop the "
+        "latter, since the best weights are the average's already."
     )
 
 

@@ -1,7 +1,7 @@
 """What other frameworks call our events, and what to write instead of an object that is no hook here."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set, ValuesView
 from typing import cast, get_origin
 
 from torch import nn
@@ -252,6 +252,14 @@ def _returns_a_set(function: object) -> bool:
     return str(getattr(returned, "__name__", returned)).startswith("HookSet")
 
 
+_KEYWORDS: Mapping[str, str] = {
+    "Evaluation": "evaluations=[...]",
+    "Experiment": "experiment=...",
+    "Objective": "optimizer=[...]",
+}
+"""What of ours goes to another argument of `train`, and to which; named, since it is built on this storey."""
+
+
 def refuse_callback(given: object) -> None:
     """Refuse an object of another framework, known by the module of its class; none of them is imported.
 
@@ -285,6 +293,10 @@ def advice_about(given: object) -> str | None:
         return f"{given!r} is a trigger; say what is due then: when({given!r}, hook)"
     if isinstance(given, Answer):
         return f"{name} is an answer; return it from a hook: {{'on_epoch_end': lambda ctx: {name}(...)}}"
+    if name in _KEYWORDS and type(given).__module__.startswith("trainhooks."):
+        return f"{name} goes into train(..., {_KEYWORDS[name]})"
+    if isinstance(given, Set | Iterator | ValuesView):
+        return f"{name} is no sequence; give its hooks as a list"
     if "torchmetrics" in _packages(type(given)):
         return f"{name} is a metric; give it to an Evaluation(name, data, metrics={{'name': metric}})"
     if isinstance(given, nn.Module):

@@ -66,8 +66,8 @@ def _refuse_two_endings(names: Sequence[str]) -> None:
     if len(names) > 1:
         raise RunDefinitionError(
             f"{' and '.join(map(repr, names))} each leave other weights in the model when the run ends (they declare "
-            "writes={'final'}), and the last would undo the others. Keep one: of restore_best=True and "
-            "apply_at_end=True drop the latter, since the best weights are the average's already."
+            "writes={'final'}), and the last would undo the others. Keep one; where they are restore_best=True "
+            "and apply_at_end=True, drop the latter, since the best weights are the average's already."
         )
 
 

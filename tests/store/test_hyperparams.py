@@ -150,6 +150,13 @@ def test_what_cannot_be_stored_is_refused_by_name_when_the_experiment_is_built(v
     )
 
 
+def test_what_holds_itself_is_refused_by_name() -> None:
+    inner: dict[str, object] = {}
+    inner["again"] = [inner]
+    with pytest.raises(RunDefinitionError, match=r"got as layers what holds itself, .*; leave layers out\."):
+        experiment({"lr": 0.1, "layers": inner})
+
+
 @pytest.mark.parametrize(("given", "shown"), [(None, "None"), (3, "3"), (Config, repr(Config))])
 def test_what_holds_no_values_by_name_is_refused(given: object, shown: str) -> None:
     with pytest.raises(RunDefinitionError) as caught:

@@ -39,7 +39,13 @@ def hyperparams_of(given: object) -> Mapping[str, object]:
             "attrs record, a pydantic model, or a namespace."
         )
     for name, value in found.items():
-        stored(value, str(name))
+        try:
+            stored(value, str(name))
+        except RecursionError:
+            raise RunDefinitionError(
+                f"Experiment(hyperparams=...) got as {name} what holds itself, or is nested too deep to be "
+                f"stored; leave {name} out."
+            ) from None
     return cast("dict[str, object]", dict(found))
 
 

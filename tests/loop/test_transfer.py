@@ -3,7 +3,7 @@
 from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -14,7 +14,17 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from tests.core.outputs import Classified
 from tests.loop.programs import linear, sgd
-from trainhooks import BatchEnd, BatchPrediction, Evaluation, HookDict, StepOutput, predict, train
+from trainhooks import (
+    BatchEnd,
+    BatchPrediction,
+    Evaluation,
+    HookDefinitionError,
+    HookDict,
+    StepOutput,
+    evaluate,
+    predict,
+    train,
+)
 from trainhooks.loop import move
 from trainhooks.loop.transfer import detached
 
@@ -234,3 +244,22 @@ def test_predictions_have_no_graph() -> None:
     assert not one.y_pred["x"].requires_grad
     assert not one.y_test.requires_grad
     assert not one.metadata.logits.requires_grad
+
+
+def test_a_transfer_that_forgets_to_return_the_batch_is_named_wherever_it_is_taken() -> None:
+    def forgets(batch: Tensor, device: torch.device) -> None:
+        batch.to(device)
+
+    def step(model: nn.Module, batch: Tensor) -> Tensor:
+        out: Tensor = model(batch).mean()
+        return out
+
+    model, data, transfer = linear(), [torch.ones(2, 3)], cast("Any", forgets)
+    takers: list[Callable[[], object]] = [
+        lambda: train(model, data, step, sgd(model), epochs=1, transfer=transfer),
+        lambda: evaluate(model, data, step, transfer=transfer),
+        lambda: list(predict(model, data, lambda model, batch: (model(batch), None, None), transfer=transfer)),
+    ]
+    for take in takers:
+        with pytest.raises(HookDefinitionError, match=r"^transfer returns the batch .*, but '.*forgets' returned None"):
+            take()

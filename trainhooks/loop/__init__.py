@@ -32,7 +32,7 @@ from .steps import Objective, Worker
 from .streams import Streams, begin_training, devices_of, named_modules, same_modes
 from .table import DispatchTable, compose
 from .together import Together
-from .transfer import Transfer, move
+from .transfer import Transfer, move, transfer_of
 
 __all__ = [
     "AUTOCAST",
@@ -94,6 +94,7 @@ __all__ = [
     "steps_on_bases",
     "tensors_of",
     "train_loop",
+    "transfer_of",
     "version_of",
     "within_epoch",
 ]

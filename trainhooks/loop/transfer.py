@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from trainhooks.core import INSIDE, changed
+from trainhooks.core import INSIDE, changed, name_of
+from trainhooks.errors import HookDefinitionError
 
 Transfer: TypeAlias = Callable[[Any, torch.device], Any]
 """How a batch gets to the device."""
@@ -39,6 +40,22 @@ def move(batch: Any, device: torch.device) -> Any:
         return INSIDE
 
     return changed(batch, there)
+
+
+def transfer_of(given: Transfer | None) -> Transfer:
+    """How a run's batches get to the device: as `given` says, which returns the batch, or by the rule."""
+    if given is None:
+        return move
+
+    def transfer(batch: Any, device: torch.device) -> Any:
+        there = given(batch, device)
+        if there is None and batch is not None:
+            raise HookDefinitionError(
+                f"transfer returns the batch on the device, but {name_of(given)!r} returned None. Did it forget to?"
+            )
+        return there
+
+    return transfer
 
 
 def detached(value: Any) -> Any:

@@ -24,9 +24,9 @@ from trainhooks.loop import (
     check_metrics,
     check_values,
     length_of,
-    move,
     names_of_evaluation,
     names_of_training,
+    transfer_of,
 )
 
 from .evaluations import Evaluation, check_evaluations
@@ -63,7 +63,7 @@ def assemble(
         requests=Requests([_due(one, objectives[0].step, horizon, shared_clock) for one in evaluations]),
         prepare=preparation(objectives, bindings, moves=moves),
         awaited=awaited,
-        transfer=transfer or move,
+        transfer=transfer_of(transfer),
         records=Records(own, keeps="on_record" in bindings.hooks),
         averages=Averages([one.name for one in table if one.writes & MODEL and one.hooks("on_evaluation_begin")]),
         together=together,

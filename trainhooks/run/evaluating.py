@@ -30,9 +30,9 @@ from trainhooks.loop import (
     forward_in,
     hear,
     length_of,
-    move,
     names_of_evaluation,
     specialise,
+    transfer_of,
 )
 
 from .evaluations import Metric, check_parts
@@ -199,7 +199,7 @@ def _looking(
     _warn_of_the_silent(table, events)
     bindings: Bindings = bind_table(table, run.rank, time.monotonic)
     live = Live(
-        run=run, data=data, requests=requests, awaited=awaited, transfer=transfer or move,
+        run=run, data=data, requests=requests, awaited=awaited, transfer=transfer_of(transfer),
         forward=forward_in(precision, run.device), records=Records(own, keeps="on_record" in bindings.hooks),
     )  # fmt: skip
     if device is not None:

@@ -103,7 +103,7 @@ def by_trainhooks(task: Task) -> Program:
             clip_grad_norm(MAX_NORM),
             lr_schedule(task.factor),
             early_stopping("val/loss", mode="min", patience=PATIENCE),
-            table if task.each_batch else when(every(1, "epochs"), table),
+            table if task.each_batch else when(every(len(task.data), "updates"), table),
             history(),
         ]
         evaluations = [Evaluation(name="val", data=task.validation)]

@@ -35,7 +35,7 @@ def realistic_set(realistic: Realistic) -> Hooks:
         clip_grad_norm(MAX_NORM),
         lr_schedule(realistic.factor),
         early_stopping("train/loss", mode="min", patience=PATIENCE),
-        when(every(1, "epochs"), csv(realistic.path)),
+        when(every(realistic.updates_an_epoch, "updates"), csv(realistic.path)),
         history(),
     ]
 

@@ -27,6 +27,7 @@ class Realistic:
     """The CSV file gets a row for each epoch; a system whose own file has a fixed name puts it into the same folder."""
     updates: int
     """Of the whole run."""
+    updates_an_epoch: int
 
     def factor(self, update: int) -> float:
         """The learning rate of an update, counted from 0, as a share of the first: linear decay."""

@@ -58,7 +58,9 @@ def job_of(size: str, *, hooks: int = 0, folder: Path | None = None, steps: int 
     ]
     torch.manual_seed(0)
     model = one.make()
-    realistic = None if folder is None else Realistic(path=folder / "metrics.csv", updates=steps * epochs)
+    realistic = None
+    if folder is not None:
+        realistic = Realistic(path=folder / "metrics.csv", updates=steps * epochs, updates_an_epoch=steps)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     return Job(
         model=model, optimizer=optimizer, rate=RATE, data=Source(batches), epochs=epochs, loss=F.mse_loss, hooks=hooks,

@@ -49,9 +49,9 @@ def test_rows_past_the_checkpoint_are_gone_before_training_goes_on(tmp_path: Pat
     assert seen == [at_the_checkpoint(tmp_path)]
 
 
-def test_rows_of_epochs_alone_are_cut_off_too(tmp_path: Path) -> None:
+def test_rows_of_some_updates_alone_are_cut_off_too(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    table = when(every(1, "epochs"), csv(folder / "metrics.csv"))
+    table = when(every(2, "updates"), csv(folder / "metrics.csv"))
     assert len(go(folder, updates=6, table=table).splitlines()) == 4
     assert len(go(folder, updates=SAVED, resume="must", table=table).splitlines()) == 2
 

@@ -121,7 +121,9 @@ def logged(folder: Path, engine: Engine, max_updates: int, resume: Any) -> tuple
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(record.getMessage())
 
-    logging.getLogger("trainhooks").addHandler(Lines())
+    logger = logging.getLogger("trainhooks")
+    logger.addHandler(Lines())
+    logger.setLevel(logging.INFO)
     return told(folder, engine, max_updates, resume, save=at_points([3, 7], "updates")), lines
 
 

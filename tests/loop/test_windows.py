@@ -141,7 +141,7 @@ def test_mixed_precision_weighs_alike(given: list[float], form: Form, accumulate
 def test_a_float16_model_has_finite_gradients_that_weigh_alike(
     given: list[float], form: Form, accumulate: int
 ) -> None:
-    """Keeps P88. The loss is float16, so neither it nor a gradient may be multiplied by a weight."""
+    """P88 in one process. The loss is float16, so neither it nor a gradient may be multiplied by a weight."""
     wanted = by_hand(linear().double(), given, accumulate)
 
     def half(model: nn.Module, batch: Sized) -> StepOutput[None]:
@@ -190,7 +190,7 @@ def updates_by_hand(given: Sequence[float], accumulate: int) -> int:
 
 @given(given=sizes.map(lambda one: one * 3), form=forms, accumulate=windows)
 def test_fp16_loses_no_update_that_a_loop_by_hand_keeps(given: list[float], form: Form, accumulate: int) -> None:
-    """Keeps P88."""
+    """P88 in one process."""
     model, stepped = perceptron(), list[bool]()
 
     def note(ctx: OptimizerStepped) -> None:

@@ -93,7 +93,7 @@ KEPT: list[tuple[Callable[[nn.Module], object], set[str], str]] = [
 def test_modules_that_were_put_in_eval_mode_stay_so_and_the_topmost_are_named(
     change: Callable[[nn.Module], object], stay: set[str], named: str, specialised: bool
 ) -> None:
-    """Keeps P93 and P55."""
+    """Keeps P55. The first part of P93."""
     model = Network()
     change(model)
     before, statistics = modes(model), model.get_buffer("backbone.norm.running_mean").clone()
@@ -137,7 +137,7 @@ def test_a_module_that_is_there_twice_has_one_mode() -> None:
 
 
 def test_modules_that_a_hook_of_the_start_put_in_eval_mode_stay_so() -> None:
-    """Keeps P93."""
+    """The first part of P93."""
 
     def freeze(ctx: Registration | ProcessStart) -> None:
         ctx.run.model.get_submodule("backbone.norm").eval()
@@ -206,7 +206,7 @@ class NeverTrains(Network):
 
 @pytest.mark.parametrize("make", [Overriding, Frozen])
 def test_an_override_of_train_acts_and_is_left_alone(make: Callable[[], Network]) -> None:
-    """Keeps P93: nothing is said, as the model itself decides."""
+    """The first part of P93: nothing is said, as the model itself decides."""
     fresh, begun = make(), make()
     assert in_eval(fresh) == set()
     assert trained(fresh) == {"backbone.norm"}

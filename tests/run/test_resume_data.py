@@ -142,7 +142,7 @@ def left_within_an_epoch(folder: Path, updates: int = 3) -> None:
 
 
 def test_a_run_never_begins_afresh_over_a_checkpoint_that_it_cannot_go_on_from(tmp_path: Path) -> None:
-    """Keeps P82."""
+    """The first part of P82."""
     left_within_an_epoch(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ResumeError, match=NO_OTHER):
@@ -152,7 +152,7 @@ def test_a_run_never_begins_afresh_over_a_checkpoint_that_it_cannot_go_on_from(t
 
 
 def test_a_run_begins_afresh_over_what_is_damaged_here_or_for_another_rank(tmp_path: Path) -> None:
-    """Keeps P82: a checkpoint that is not whole is none."""
+    """The first part of P82: a checkpoint that is not whole is none."""
     left_within_an_epoch(tmp_path)
     (weights,) = tmp_path.rglob("model.safetensors")
     whole = weights.read_bytes()

@@ -340,3 +340,17 @@ def test_when_wants_a_trigger_first() -> None:
     with pytest.raises(HookDefinitionError) as caught:
         when(cast("Any", 3), hook_set(on_batch_end=print))
     assert str(caught.value) == "when wants a trigger first, such as every(100, 'updates'), got 3."
+
+
+def test_triggers_are_joined_by_signs_alone() -> None:
+    often, other = every(2, "updates"), cast("Any", 3)
+    with pytest.raises(HookDefinitionError, match=r"^& joins a trigger to a trigger, .* got 3\.$"):
+        _ = often & other
+    with pytest.raises(HookDefinitionError, match=r"^\| joins a trigger to a trigger, .* got 3\.$"):
+        _ = often | other
+    joins: list[Callable[[], object]] = [
+        lambda: often and since(3, "updates"), lambda: often or since(3, "updates"), lambda: not often,
+    ]  # fmt: skip
+    for join in joins:
+        with pytest.raises(HookDefinitionError, match=r"every\(2, 'updates'\) is neither true nor false; .* by &, \|"):
+            join()

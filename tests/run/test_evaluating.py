@@ -21,11 +21,15 @@ from trainhooks import (
     RunDefinitionError,
     Save,
     Stop,
+    Trigger,
     evaluate,
+    every,
     predict,
     quarantine,
+    since,
     stateful,
     train,
+    when,
 )
 from trainhooks.hooks import early_stopping, ema
 
@@ -121,6 +125,27 @@ def test_hooks_on_events_that_never_come_are_named(door: Door) -> None:
     assert "'ema' on " in said
     assert "fine" not in said
     assert ("around_evaluation" in said) is (door is predicted)
+
+
+@DOORS
+@pytest.mark.parametrize(
+    ("trigger", "fires"),
+    [
+        (every(2, "updates"), False),
+        (since(1, "updates"), False),
+        (since(0, "updates"), True),
+        (every(1, "epochs"), True),
+    ],
+)
+def test_a_trigger_that_cannot_fire_without_a_run_is_told(door: Door, trigger: Trigger, fires: bool) -> None:
+    called: list[BatchPrediction] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        door(hooks=when(trigger, {"name": "rare", "on_after_batch_prediction": called.append}))
+    name = "evaluate" if door is evaluated else "predict"
+    said = f"when({trigger}, 'rare') can never fire in {name}, which makes no update."
+    assert [str(one.message) for one in caught] == ([] if fires else [said])
+    assert bool(called) is fires
 
 
 @DOORS

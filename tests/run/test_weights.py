@@ -315,6 +315,19 @@ def test_swapped_weights_that_the_model_has_not_are_refused(tmp_path: Path) -> N
             trained(tmp_path, [hook, BY_LOSS])
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([torch.zeros(1)], "Swapped takes tensors by name, a mapping, got "),
+        ({"0.bias": 3.0}, "Swapped takes tensors by name, got 3.0 for '0.bias'; write the names of"),
+        ({0: torch.zeros(1)}, "for 0; write the names of named_parameters and named_buffers."),
+    ],
+)
+def test_what_are_no_weights_by_name_cannot_be_swapped(given: Any, sentence: str) -> None:
+    with pytest.raises(HookDefinitionError, match=sentence.replace(".", r"\.")):
+        Swapped(given)
+
+
 def with_a_new_head() -> nn.Module:
     model = with_buffers()
     cast("Any", model)[0] = nn.Linear(3, 4)

@@ -1,10 +1,12 @@
 """What hooks give back to the loop, and how the answers of many become one decision."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias, final
+from typing import TypeAlias, cast, final
 
 from attrs import frozen
 from torch import Tensor
+
+from trainhooks.errors import HookDefinitionError, shown
 
 from .endings import Stopped
 
@@ -94,6 +96,17 @@ class Swapped:
 
     weights: Mapping[str, Tensor]
     """By the names of `named_parameters` and `named_buffers`; not copied. Empty if it puts in nothing this time."""
+
+    def __attrs_post_init__(self) -> None:
+        given: object = self.weights
+        if not isinstance(given, Mapping):
+            raise HookDefinitionError(f"Swapped takes tensors by name, a mapping, got {shown(given)}.")
+        for name, tensor in cast("Mapping[object, object]", given).items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise HookDefinitionError(
+                    f"Swapped takes tensors by name, got {shown(tensor)} for {shown(name)}; write the names of "
+                    "named_parameters and named_buffers."
+                )
 
 
 Steer: TypeAlias = Stop | EndEpoch | Evaluate | Save | Record

@@ -25,10 +25,14 @@ class Trigger:
     """What it is made of."""
 
     def __and__(self, other: "Trigger") -> "Trigger":
-        return Trigger(flattened(Both, self.rule, other.rule))
+        return Trigger(flattened(Both, self.rule, _rule_of("&", other)))
 
     def __or__(self, other: "Trigger") -> "Trigger":
-        return Trigger(flattened(Either, self.rule, other.rule))
+        return Trigger(flattened(Either, self.rule, _rule_of("|", other)))
+
+    def __bool__(self) -> bool:
+        """Refused, since `and`, `or` and `not` would take one of two triggers, or none, in silence."""
+        raise HookDefinitionError(f"{self!r} is neither true nor false; triggers are joined by &, | and ~.")
 
     def __invert__(self) -> "Trigger":
         return Trigger(Not(self.rule))
@@ -109,6 +113,14 @@ def is_due_at_epochs_alone(rule: Rule) -> bool:
             return all(map(is_due_at_epochs_alone, parts))
         case _:
             return False
+
+
+def _rule_of(sign: str, other: object) -> Rule:
+    if not isinstance(other, Trigger):
+        raise HookDefinitionError(
+            f"{sign} joins a trigger to a trigger, such as every(100, 'updates'), got {shown(other)}."
+        )
+    return other.rule
 
 
 def _count(word: str, n: object, least: int) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, final
 
@@ -136,13 +136,17 @@ class Bindings:
                     stacklevel=3,
                 )
 
-    def warn_of_the_impossible(self, horizon: Horizon) -> None:
-        """Say which triggers cannot fire in a run of this length."""
+    def warn_of_the_impossible(
+        self, horizon: Horizon, where: str = "in this run", events: Collection[str] = EVENTS
+    ) -> None:
+        """Say which triggers cannot fire on these events, in a run of this length."""
         impossible = {
-            f"when({trigger}, {member.owner.name!r}) can never fire in this run.": None
+            f"when({trigger}, {member.owner.name!r}) can never fire {where}.": None
             for member in self.members
-            for _, trigger in triggers_of(member.owner)
-            if trigger.rule.never(horizon) and not (trigger.rule.at_begin and member.owner.keeps is not None)
+            for event, trigger in triggers_of(member.owner)
+            if event in events
+            and trigger.rule.never(horizon)
+            and not (trigger.rule.at_begin and member.owner.keeps is not None)
         }
         for sentence in impossible:
             warnings.warn(sentence, RuntimeWarning, stacklevel=3)

@@ -12,7 +12,18 @@ from attrs import frozen
 from torch import nn
 from typing_extensions import TypeVar
 
-from trainhooks.core import EVENTS, BatchPrediction, Hooks, HookSet, Rank, Run, Step, TrainBegin, may_give_values
+from trainhooks.core import (
+    EVENTS,
+    BatchPrediction,
+    Hooks,
+    HookSet,
+    Horizon,
+    Rank,
+    Run,
+    Step,
+    TrainBegin,
+    may_give_values,
+)
 from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import (
     Bindings,
@@ -48,6 +59,8 @@ _IN_EVALUATE: Final = (
     "on_record",
 )  # fmt: skip
 _IN_PREDICT: Final = ("on_after_batch_prediction", "on_record")
+_NO_PROGRESS: Final[Horizon] = {"updates": 0, "batches": 0, "epochs": 1}
+"""What there is of a run: no update, within the first epoch."""
 
 
 def evaluate(
@@ -198,6 +211,7 @@ def _looking(
     check_precision(run)
     _warn_of_the_silent(table, events)
     bindings: Bindings = bind_table(table, run.rank, time.monotonic)
+    bindings.warn_of_the_impossible(_NO_PROGRESS, f"in {_front_door(events)}, which makes no update", events)
     live = Live(
         run=run, data=data, requests=requests, awaited=awaited, transfer=transfer_of(transfer),
         forward=forward_in(precision, run.device), records=Records(own, keeps="on_record" in bindings.hooks),
@@ -211,10 +225,13 @@ def _looking(
 
 def _warn_of_the_silent(sets: Iterable[HookSet], events: Collection[str]) -> None:
     """Say which hooks will never be called."""
-    front_door = "evaluate" if "on_evaluation_end" in events else "predict"
     silent = {one.name: ", ".join(_silent(one, events)) for one in sets}
     if said := "; ".join(f"{name!r} on {never}" for name, never in silent.items() if never):
-        _warn(f"{front_door} never calls these hooks, whose events come in a run alone: {said}.")
+        _warn(f"{_front_door(events)} never calls these hooks, whose events come in a run alone: {said}.")
+
+
+def _front_door(events: Collection[str]) -> str:
+    return "evaluate" if "on_evaluation_end" in events else "predict"
 
 
 def _silent(one: HookSet, events: Collection[str]) -> Iterator[str]:

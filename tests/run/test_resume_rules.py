@@ -141,6 +141,29 @@ def test_changed_settings_of_sets_are_told_by_argument_and_take_effect(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        (1.0, 1, None),
+        ([1, {"a": 2.0}], (1, {"a": 2}), None),
+        (1, True, "1 -> True"),
+        ("1", 1, "'1' -> 1"),
+        ([1, {"a": 2}], [1, {"a": 3}], "[1, {'a': 2}] -> [1, {'a': 3}]"),
+        ("(" * 300, "(" * 301, f"'{'(' * 300}' -> '{'(' * 301}'"),
+    ],
+)
+def test_what_is_told_of_settings_goes_by_their_equality(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, was: object, now: object, said: str | None
+) -> None:
+    """Keeps P92."""
+    assert (noting(was) == noting(now)) is (said is None)
+    run(tmp_path, [EACH, noting(was)], updates=1)
+    with caplog.at_level(logging.INFO, "trainhooks"):
+        run(tmp_path, [EACH, noting(now)], updates=2, resume="must")
+    more = "" if said is None else f"; noting: what {said}"
+    assert caplog.messages[0].endswith(f", with changes: max_updates: 1 -> 2{more}.")
+
+
 def test_another_factory_under_the_same_name_is_told_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Keeps P92."""
     run(tmp_path, [EACH, noting(1), noting(2)], updates=2)

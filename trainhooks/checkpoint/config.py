@@ -1,5 +1,6 @@
 """The configuration of a run, as a checkpoint carries it, and what of it may change when the run goes on."""
 
+import ast
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -8,7 +9,7 @@ from typing import Any, cast, final
 import torch
 from attrs import frozen
 
-from trainhooks.core import HookSet, Run, told
+from trainhooks.core import HookSet, Run, key_of, told
 from trainhooks.loop import DueEvaluation
 from trainhooks.store import stored
 
@@ -18,6 +19,8 @@ _WRAPPERS = {
     "timed()": "timed",
 }  # fmt: skip
 """A wrapper, as it is written, and the field of a set that it fills."""
+_LONGEST = 2_000
+"""Of two texts together, in characters: longer ones are not parsed."""
 _LISTED = ("objectives", "hooks", "observers", "evaluations")
 _MAY_CHANGE = ("epochs", "max_updates", "world_size", "evaluations", "observers", "hyperparams")
 
@@ -108,8 +111,18 @@ def _arguments(
         before, after = was[name], now[name]
         same_factory = before.get(_FACTORY) == after.get(_FACTORY)
         for argument in dict.fromkeys([*before, *after]) if same_factory else [_FACTORY]:
-            if before.get(argument) != after.get(argument):
+            if not _tell_the_same(before.get(argument), after.get(argument)):
                 yield f"{name}: {argument}", before.get(argument), after.get(argument)
+
+
+def _tell_the_same(one: str | None, other: str | None) -> bool:
+    """Whether two texts tell of arguments that are equal, as 1 and 1.0 are, or a list and a tuple."""
+    if one == other or one is None or other is None or len(one) + len(other) > _LONGEST:
+        return one == other
+    try:
+        return key_of(ast.literal_eval(one)) == key_of(ast.literal_eval(other))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # not plain data
+        return False
 
 
 def _fields(was: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, object, object]]:

@@ -54,7 +54,7 @@ from .ordering import Arrangement, arrange
 from .progress import Progress, Rank, Unit
 from .rules import Due, Horizon, at_boundaries
 from .run import Run, bare_name, named_buffers, named_parameters
-from .settings import Settings, called_with, told, whole_number
+from .settings import Settings, called_with, key_of, told, whole_number
 from .slots import Answers, HookDict, Manager, Slots, StatefulSlots
 from .stateful import needs_begin, stateful
 from .steps import NO_VALUES, Ratio, Step, StepOutput, Value, may_give_values, without_values
@@ -169,6 +169,7 @@ __all__ = [
     "is_due_at_epochs_alone",
     "joined",
     "keeps_its_own_state",
+    "key_of",
     "may_give_values",
     "name_of",
     "named",

@@ -56,9 +56,8 @@ def step_sgd(optimizer: Optimizer) -> bool:
             or group["differentiable"]
             or group["maximize"]
             or type(group["lr"]) is not float
-            or type(group["weight_decay"]) not in _NUMBERS
-            or type(group["momentum"]) not in _NUMBERS
-            or type(group["dampening"]) not in _NUMBERS
+            or (group["weight_decay"] and type(group["weight_decay"]) not in _NUMBERS)
+            or (group["momentum"] and not _is_plain_momentum(group))
         ):
             return False
     for group in groups:
@@ -73,6 +72,10 @@ def step_sgd(optimizer: Optimizer) -> bool:
                 gradient = _with_momentum(gradient, optimizer.state[parameter], momentum, group)
             parameter.add_(gradient, alpha=rate)
     return True
+
+
+def _is_plain_momentum(group: Mapping[str, Any]) -> bool:
+    return type(group["momentum"]) in _NUMBERS and type(group["dampening"]) in _NUMBERS
 
 
 def _with_momentum(gradient: Tensor, state: dict[str, Any], momentum: float, group: Mapping[str, Any]) -> Tensor:

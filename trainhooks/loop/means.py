@@ -125,7 +125,10 @@ def one_number(value: object) -> float | Tensor | None:
     Bools, NumPy's numbers, and tensors and arrays of one element are numbers.
     """
     if isinstance(value, Tensor):
-        return None if value.numel() != 1 or value.is_complex() else value.detach().reshape(())
+        if value.numel() != 1 or value.is_complex():
+            return None
+        own = value.detach() if value.requires_grad else value
+        return own.reshape(()) if own.ndim else own
     if isinstance(value, Real):
         return float(value)
     if getattr(value, "size", None) == 1 and callable(item := getattr(value, "item", None)):  # NumPy's bools, arrays

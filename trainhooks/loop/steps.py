@@ -93,11 +93,11 @@ class Worker:
         start = self.window.weigh(loss, weight)
         if start is None:
             return
-        if self.together is not None and not isinstance(weight, Tensor) and not weight:
-            if not self.together.parallel.sharded:
+        if self.together is not None:
+            if not isinstance(weight, Tensor) and not weight and not self.together.parallel.sharded:
                 loss = zero_of(loss)  # what the step made of no items, NaN perhaps, is not reduced
-        if self.together is not None and closes and isinstance(self.window, SharedWindow):
-            self.window.begin_sums()
+            if closes and isinstance(self.window, SharedWindow):
+                self.window.begin_sums()
         inputs: tuple[Tensor, ...] = ()
         if self.restricted and not (inputs := self.trainable()):
             return  # all of its parameters are frozen now; without inputs, backward would go to everybody's

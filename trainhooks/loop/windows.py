@@ -52,7 +52,10 @@ class Window:
         if 0.0 < weight < _INFINITY:
             if not self.sum:
                 self.first = weight
-            share = 1.0 if weight == self.first else weight / self.first
+            if weight == self.first:  # as in nearly all windows
+                self.sum += 1.0
+                return 1.0 / self.accumulate
+            share = weight / self.first
             if share > 1.0 and self.is_in_halves(loss):
                 self.shrink(1.0 / share)
                 self.sum, self.first, share = self.sum / share, weight, 1.0

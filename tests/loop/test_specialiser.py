@@ -17,9 +17,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from tests.loop.programs import batches, linear, listener, sgd, squares
-from trainhooks import EVENTS, BatchEnd, compose, train
+from trainhooks import EVENTS, BatchEnd, HookSet, RunDefinitionError, compose, train
 from trainhooks.loop import FUNCTIONS, reference, specialise, specialiser
 from trainhooks.loop.specialiser import events_asked_for, source_for
 
@@ -260,6 +261,30 @@ def test_a_thread_that_parses_without_us_costs_another_attempt(monkeypatch: pyte
     forget()
     monkeypatch.setattr(ast, "parse", disturbed)
     assert specialise(frozenset({"on_batch_end"})) is not FUNCTIONS
+    assert failures == []
+
+
+def test_so_it_does_where_a_hook_and_an_optimizer_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signature of a builtin is parsed, and the step of an optimizer that may insist on a closure."""
+    parse, failures = ast.parse, list[SystemError]()
+
+    def disturbed(*given: Any, **more: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return parse(*given, **more)
+
+    class Own(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            assert closure is not None
+
+    monkeypatch.setattr(ast, "parse", disturbed)
+    failures += [SystemError("AST constructor recursion depth mismatch")] * 3
+    assert HookSet(on_batch_end=print).name == "print"
+    assert failures == []
+    failures += [SystemError("AST constructor recursion depth mismatch")] * 3
+    model = linear()
+    with pytest.raises(RunDefinitionError, match="Own evaluates the loss several times in a step"):
+        train(model, batches(1), squares, Own(model.parameters(), 0.1), epochs=1)
     assert failures == []
 
 

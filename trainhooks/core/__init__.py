@@ -43,7 +43,7 @@ from .contexts import (
     TrainBegin,
     TrainEnd,
 )
-from .definitions import definition_of, name_of, refusal_of_call
+from .definitions import definition_of, name_of, parsing, refusal_of_call
 from .endings import Completed, End, Failed, Interrupted, Stopped
 from .events import EVENTS, EventSpec, Kind
 from .hookset import WRITABLE, Hooks, HookSet, factory, flatten, joined, part_of, says_itself, spec_of
@@ -177,6 +177,7 @@ __all__ = [
     "named_parameters",
     "needs_begin",
     "ordered",
+    "parsing",
     "part_of",
     "put_gradients",
     "quarantine",

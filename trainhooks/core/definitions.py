@@ -3,9 +3,12 @@
 import difflib
 import functools
 import inspect
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast, final, get_args, get_origin
+from typing import Any, Final, TypeVar, cast, final, get_args, get_origin
 
 from attrs import frozen
 from torch import nn
@@ -15,6 +18,13 @@ from trainhooks.errors import HookDefinitionError, shown
 from .binding import Hook
 from .events import CONTEXTS, EVENTS, EventSpec, nearest
 from .foreign import MEANT, advice_about, advice_on, refuse_as_function, refuse_callback
+
+T = TypeVar("T")
+
+_PARSING: Final = threading.RLock()
+_ATTEMPTS: Final = 10
+
+os.register_at_fork(before=_PARSING.acquire, after_in_parent=_PARSING.release, after_in_child=_PARSING.release)
 
 _PREFIXES = ("on_", "transform_", "around_")
 _NEARLY = 0.88  # one wrong, missing, doubled or swapped letter in any event's name, and `onEpochEnd`; not `epoch_end`
@@ -158,15 +168,28 @@ def _takes_anything(signature: inspect.Signature | None) -> bool:
     return bool(kinds) and kinds <= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
+def parsing(make: Callable[[], T]) -> T:
+    """What `make` gives, which parses source; any thread may call it.
+
+    CPython 3.11 raises SystemError if two threads build syntax trees at once, so those that come here take turns; one
+    that does not may still parse in between, so it is tried again.
+    """
+    with _PARSING:
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(SystemError):
+                return make()
+        return make()
+
+
 def _own_signature(hook: object, *, evaluated: bool = False, follow_wrapped: bool = False) -> inspect.Signature | None:
     called = cast("Callable[..., object]", _as_called(hook))
     if evaluated:
         try:
-            return inspect.signature(called, follow_wrapped=follow_wrapped, eval_str=True)
+            return parsing(lambda: inspect.signature(called, follow_wrapped=follow_wrapped, eval_str=True))
         except (NameError, AttributeError, SyntaxError, TypeError, ValueError):
             pass  # an annotation that only a type checker can read
     try:
-        return inspect.signature(called, follow_wrapped=follow_wrapped)
+        return parsing(lambda: inspect.signature(called, follow_wrapped=follow_wrapped))  # a builtin's is parsed
     except (TypeError, ValueError):
         return None  # a builtin without a signature
 

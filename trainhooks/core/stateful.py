@@ -11,7 +11,7 @@ from trainhooks.errors import HookDefinitionError, shown
 
 from .binding import Itself
 from .contexts import TrainBegin
-from .definitions import check_hook, definition_of
+from .definitions import check_hook, definition_of, parsing
 from .hookset import KEYS, HookSet, Part, changed, spec_of
 from .slots import Names, Slots, StatefulSlots
 
@@ -108,7 +108,7 @@ def _takes_begin(init: object) -> bool:
     if not callable(init):
         raise HookDefinitionError(f"init is a function of nothing, or of the TrainBegin, got {shown(init)}.")
     try:
-        signature = inspect.signature(init)
+        signature = parsing(lambda: inspect.signature(init))
     except (TypeError, ValueError):
         return False
     for arguments in ((), (None,)):

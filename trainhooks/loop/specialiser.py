@@ -12,14 +12,13 @@ the source. What this buys is a loop without a trace of unused features, which c
 
 import ast
 import inspect
-import os
 import pickle
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache
 from types import FunctionType
 from typing import Any, Final, TypeAlias, final
+
+from trainhooks.core import parsing
 
 from . import boundary, delivery, evaluation, reference, running, saving, update
 
@@ -43,13 +42,6 @@ FUNCTIONS: Final[Functions] = {
     )
 }
 """Every function of the loop that asks what is heard, the reference first."""
-
-_LOCK: Final = threading.RLock()
-"""Held while source is parsed: CPython 3.11 raises SystemError if two threads build syntax trees at once."""
-
-_ATTEMPTS: Final = 10
-
-os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 @cache
@@ -82,8 +74,7 @@ def source_for(events: frozenset[str]) -> str:
 
 def _trees() -> list[ast.FunctionDef] | None:
     """The syntax trees of all functions, the caller's to change; None if the source of one is not at hand."""
-    with _LOCK:
-        pickled = _pickled_trees()
+    pickled = parsing(_pickled_trees)
     return None if pickled is None else pickle.loads(pickled)
 
 
@@ -97,20 +88,14 @@ def _pickled_trees() -> bytes | None:
 def _verified(function: Callable[..., Any]) -> ast.FunctionDef | None:
     """The syntax tree of a function of a module, if it is what was loaded."""
     try:
-        module = _parsed(inspect.getsource(inspect.getmodule(function) or function))
+        text = inspect.getsource(inspect.getmodule(function) or function)
+        module = parsing(lambda: ast.parse(text))
     except (OSError, TypeError, SyntaxError):
         return None
     for tree in module.body:
         if isinstance(tree, ast.FunctionDef) and tree.name == function.__name__:
             return tree if _compiled(tree, function).__code__ == function.__code__ else None
     return None
-
-
-def _parsed(text: str) -> ast.Module:
-    for _ in range(_ATTEMPTS):
-        with suppress(SystemError):  # a thread that does not know the lock parsed something in between
-            return ast.parse(text)
-    raise OSError("other threads parse all the time")
 
 
 def _compiled(tree: ast.FunctionDef, function: Callable[..., Any]) -> FunctionType:

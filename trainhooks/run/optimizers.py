@@ -10,7 +10,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainhooks.core import name_of
+from trainhooks.core import name_of, parsing
 from trainhooks.errors import RunDefinitionError, shown
 from trainhooks.loop import Objective
 
@@ -38,8 +38,11 @@ def _refuse_closures(optimizer: Optimizer) -> None:
 
 def _insists_on_closure(step: Callable[..., object]) -> bool:
     """Whether a step asserts that it is given a closure, or raises if it is not, as far as its source is at hand."""
+    if step.__module__.startswith("torch."):  # its own say so by their parameters
+        return False
     try:
-        tree = ast.parse(dedent(getsource(unwrap(step))))
+        text = dedent(getsource(unwrap(step)))
+        tree = parsing(lambda: ast.parse(text))
     except (OSError, TypeError, SyntaxError):
         return False
     for node in ast.walk(tree):
